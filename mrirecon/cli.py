@@ -1,0 +1,76 @@
+"""The command line: `mrirecon COMMAND`. Only the chosen command is imported, so that help is quick."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+
+from mrirecon import __version__
+from mrirecon.errors import InputError
+
+COMMANDS = {
+    "simulate": "write multi-coil volumes with known truth, in fastMRI layout",
+    "fit": "train a network from YAML cards",
+    "validate": "score a trained network on the validation files",
+    "test": "score a trained network on the test files",
+    "predict": "reconstruct the prediction files of a data card",
+    "reconstruct": "reconstruct h5 files with a trained network or a classical method",
+    "evaluate": "score reconstructions against targets: NMSE, PSNR, SSIM",
+    "tune": "find the strength at which a classical method is best on given files",
+    "cards": "list the cards that ship with mrirecon",
+}
+LIGHTNING = ("fit", "validate", "test", "predict")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; 0 if all went well, 1 if part of the work failed, 2 if nothing could start."""
+    name, *rest = [*(sys.argv[1:] if argv is None else argv)] or ["--help"]
+    if name in ("-h", "--help"):
+        print(overview())
+        return 0
+    if name == "--version":
+        print(f"mrirecon {__version__}")
+        return 0
+    if name not in COMMANDS:
+        print(f"mrirecon: there is no command {name!r}\n\n{overview()}", file=sys.stderr)
+        return 2
+    try:
+        if name in LIGHTNING:
+            return int(import_module("mrirecon.commands.fit").main(name, rest))
+        return call(getattr(import_module(f"mrirecon.commands.{name}"), name), name, rest)
+    except InputError as error:
+        print(f"mrirecon {name}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"mrirecon {name}: interrupted", file=sys.stderr)
+        return 130
+
+
+def call(command: Callable[..., int], name: str, argv: Sequence[str]) -> int:
+    """Parse the arguments of a typed function and call it; required parameters are positional."""
+    from jsonargparse import ArgumentParser
+
+    parser = ArgumentParser(prog=f"mrirecon {name}", usage=f"mrirecon {name} [options]")
+    parser.add_function_arguments(command, as_group=False, as_positional=True)
+    return command(**parser.instantiate_classes(parser.parse_args(list(argv))).as_dict())
+
+
+def overview() -> str:
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {what}" for name, what in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: mrirecon COMMAND [options]",
+            "",
+            "Learned MRI reconstruction: from measured k-space to a trained network and back to image files.",
+            "",
+            *lines,
+            "",
+            "`mrirecon COMMAND --help` explains a command.",
+        ]
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
