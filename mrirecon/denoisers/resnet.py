@@ -1,0 +1,60 @@
+"""A residual CNN, the usual denoiser of unrolled networks.
+
+D(x) = x + C_out( R_n( ... R_1( C_in(x) ) ) ),  R(z) = z + C(relu(C(relu(z))))
+
+After Sandino et al., IEEE Signal Processing Magazine 37(1), 2020, and GLEAM (Ozturkler et al. 2022, arXiv:2207.08393),
+with one change: a convolution stands before the first activation, so that the sign of the real and the imaginary part,
+which is a matter of phase, decides nothing.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from mrirecon.denoisers.denoiser import Denoiser, to_channels, to_complex
+from mrirecon.errors import InputError
+
+CONV = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+
+
+class ResNet(Denoiser):
+    """Residual CNN without normalisation layers.
+
+    Its last convolution starts at zero, so an untrained network is the identity and an untrained unrolled network is
+    the plain gradient method.
+
+    Args:
+        channels: features of every convolution.
+        n_blocks: residual blocks of two convolutions.
+        n_maps: map sets of the image (1 for SENSE, 2 for soft SENSE).
+        ndim: 2 for slices, 3 for volumes and 2D + time.
+        kernel_size: odd width of every convolution.
+    """
+
+    def __init__(
+        self, channels: int = 64, n_blocks: int = 2, n_maps: int = 1, ndim: int = 2, kernel_size: int = 3
+    ) -> None:
+        super().__init__()
+        if kernel_size % 2 == 0 or kernel_size < 1:
+            raise InputError(f"kernel_size is {kernel_size}; it must be odd, for example 3, so that pixels stay in place")
+        if ndim not in CONV:
+            raise InputError(f"ndim is {ndim}; use 2 for slices or 3 for volumes and 2D + time")
+
+        def conv(n_in: int, n_out: int) -> nn.Module:
+            return CONV[ndim](n_in, n_out, kernel_size, padding=kernel_size // 2)
+
+        self.first = conv(2 * n_maps, channels)
+        self.blocks = nn.ModuleList(
+            nn.Sequential(nn.ReLU(), conv(channels, channels), nn.ReLU(), conv(channels, channels))
+            for _ in range(n_blocks)
+        )
+        self.last = conv(channels, 2 * n_maps)
+        nn.init.zeros_(self.last.weight)  # type: ignore[arg-type]
+        nn.init.zeros_(self.last.bias)  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor) -> Tensor:
+        z = self.first(to_channels(x))
+        for block in self.blocks:
+            z = z + block(z)
+        return x + to_complex(self.last(torch.relu(z)))

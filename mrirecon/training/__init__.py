@@ -1,0 +1,1 @@
+"""Training: where the gradient stops, and the Lightning module that follows it."""

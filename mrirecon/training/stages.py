@@ -1,0 +1,87 @@
+"""Where the gradient stops: an unrolled network as stages that are trained side by side (GLEAM).
+
+Stage k starts at the detached output of stage k - 1, has the same loss against the same target, and needs only its own
+activations:  min over the weights of stage k of  loss( F_k( stop_gradient(x_{k-1}) ) ),  x_0 = A^H y.
+
+One stage is ordinary end-to-end training. Ozturkler et al. 2022, arXiv:2207.08393. Neither Lightning nor
+torch.distributed is known here; a `Link` decides which stages this process owns and how an image gets to the next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from mrirecon.denoisers import Denoiser
+from mrirecon.errors import InputError
+from mrirecon.physics.problem import Problem
+from mrirecon.unrolled import Unrolled, run
+
+
+def stages_of(n_steps: int, steps_per_stage: int | None = None) -> list[slice]:
+    """The stages of a network as slices of its steps; ``None`` makes the whole network one stage.
+
+    A last stage may be shorter than the others.
+    """
+    if steps_per_stage is None:
+        return [slice(0, n_steps)]
+    if not 1 <= steps_per_stage <= n_steps:
+        raise InputError(
+            f"steps_per_stage={steps_per_stage} does not fit a network of {n_steps} steps; "
+            f"use 1 to {n_steps}, or null to train end to end"
+        )
+    return [slice(k, min(k + steps_per_stage, n_steps)) for k in range(0, n_steps, steps_per_stage)]
+
+
+class Link(Protocol):
+    """Which consecutive stages this process trains, and how an image crosses from one stage to the next."""
+
+    def owned(self, n_stages: int) -> range: ...
+
+    def send(self, x: Tensor, stage: int) -> None: ...
+
+    def receive(self, like: Tensor, stage: int) -> Tensor: ...
+
+
+class Local:
+    """Every stage in this process."""
+
+    def owned(self, n_stages: int) -> range:
+        return range(n_stages)
+
+    def send(self, x: Tensor, stage: int) -> None:
+        self._x = x
+
+    def receive(self, like: Tensor, stage: int) -> Tensor:
+        return self._x
+
+
+def stage_losses(
+    net: Unrolled,
+    problem: Problem,
+    loss: Callable[[Tensor], Tensor],
+    stages: list[slice],
+    link: Link,
+    recompute: bool = False,
+) -> Iterator[Tensor]:
+    """The loss of each stage that this process owns, one after the other.
+
+    Call ``backward`` on a loss before asking for the next, and only one stage's activations are ever alive. The image
+    is sent on before the loss is yielded, so that the next device starts while this one is in its backward pass.
+    """
+    steps = net.sequence
+    for k in link.owned(len(stages)):
+        x = problem.AHy if k == 0 else link.receive(problem.AHy, k)
+        x = run(steps[stages[k]], x, problem, recompute)
+        if k + 1 < len(stages):
+            link.send(x.detach(), k)
+        yield loss(x) + _penalty(steps[stages[k]], x)
+
+
+def _penalty(steps: list[nn.Module], x: Tensor) -> Tensor:
+    """The penalties of a stage's denoisers, each counted once however often its step is used."""
+    penalties = [m.penalty() for m in nn.ModuleList(steps).modules() if isinstance(m, Denoiser)]
+    return torch.stack(penalties).sum() if penalties else x.real.new_zeros(())

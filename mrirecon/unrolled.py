@@ -1,0 +1,135 @@
+"""Unrolled reconstruction: a list of steps, each of which brings the image nearer to the data and denoises it.
+
+Proximal gradient:  x <- D(x - t (A^H A x - A^H y))
+Model-based (MoDL): x <- argmin_x ||A x - y||^2 + lam ||x - D(x_k)||^2
+
+with a learned denoiser D. Proximal gradient after Sandino et al., IEEE Signal Processing Magazine 37(1), 2020; MoDL
+after Aggarwal et al., IEEE TMI 38(2), 2019, arXiv:1712.02862. How a network is trained (end to end, checkpointed,
+greedily) is not known here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from mrirecon.errors import InputError
+from mrirecon.physics.problem import Problem
+from mrirecon.solvers import conjugate_gradient
+
+
+class ProximalGradient(nn.Module):
+    """x <- D(x - t (A^H A x - A^H y)), with a learned step size t.
+
+    Args:
+        denoiser: the learned proximal operator D.
+        step_size: t at the start of training. With ||A|| <= 1, 1 is the longest step that never overshoots.
+    """
+
+    def __init__(self, denoiser: nn.Module, step_size: float = 1.0) -> None:
+        super().__init__()
+        self.denoiser = denoiser
+        self.step_size = nn.Parameter(torch.tensor(float(step_size)))
+
+    def forward(self, x: Tensor, problem: Problem) -> Tensor:
+        return self.denoiser(x - self.step_size * (problem.A.normal(x) - problem.AHy))
+
+
+class ModelBased(nn.Module):
+    """x <- (A^H A + lam I)^-1 (A^H y + lam D(x)), by conjugate gradients started at x.
+
+    Args:
+        denoiser: the learned denoiser D.
+        weight: lam at the start of training, > 0; it is learned through its logarithm and so stays positive.
+        iterations: conjugate gradient iterations of a step, at most.
+    """
+
+    def __init__(self, denoiser: nn.Module, weight: float = 0.05, iterations: int = 10) -> None:
+        super().__init__()
+        if weight <= 0:
+            raise InputError(f"weight is {weight}; it must be positive, for example 0.05")
+        self.denoiser = denoiser
+        self.log_weight = nn.Parameter(torch.tensor(float(weight)).log())
+        self.iterations = iterations
+
+    def forward(self, x: Tensor, problem: Problem) -> Tensor:
+        lam = self.log_weight.exp()
+        b = problem.AHy + lam * self.denoiser(x)
+        return conjugate_gradient(lambda v: problem.A.normal(v) + lam * v, b, x0=x, iterations=self.iterations)
+
+
+def run(steps: Iterable[nn.Module], x: Tensor, problem: Problem, recompute: bool = False) -> Tensor:
+    """Apply steps one after the other.
+
+    recompute: keep no activations of a step and compute them again in the backward pass (activation checkpointing).
+    """
+    for step in steps:
+        x = checkpoint(step, x, problem, use_reentrant=False) if recompute else step(x, problem)
+    return x
+
+
+class Unrolled(nn.Module):
+    """A network that is a list of steps, started at A^H y.
+
+    Args:
+        steps: the distinct steps, each a module ``(image, problem) -> image``.
+        repeats: how often the list is run through; more than once means shared weights.
+    """
+
+    def __init__(self, steps: Sequence[nn.Module], repeats: int = 1) -> None:
+        super().__init__()
+        self.steps = nn.ModuleList(steps)
+        self.repeats = repeats
+
+    @property
+    def sequence(self) -> list[nn.Module]:
+        """The steps in the order in which they are applied, a shared one as often as it is used."""
+        return list(self.steps) * self.repeats
+
+    def forward(self, problem: Problem) -> Tensor:
+        """Image (batch, map, *space) of a problem whose data are scaled (see ``Problem.scaled``)."""
+        return run(self.sequence, problem.AHy, problem)
+
+
+def proximal_gradient(
+    denoiser: Callable[[], nn.Module], n_steps: int = 8, step_size: float = 1.0, share_weights: bool = False
+) -> Unrolled:
+    """A proximal-gradient network.
+
+    Args:
+        denoiser: makes the denoiser of a step.
+        n_steps: number of unrolled steps.
+        step_size: t of every step at the start of training.
+        share_weights: one denoiser and one step size for all steps.
+    """
+    return _unroll(lambda: ProximalGradient(denoiser(), step_size), n_steps, share_weights)
+
+
+def model_based(
+    denoiser: Callable[[], nn.Module],
+    n_steps: int = 8,
+    weight: float = 0.05,
+    iterations: int = 10,
+    share_weights: bool = False,
+) -> Unrolled:
+    """A MoDL network.
+
+    Args:
+        denoiser: makes the denoiser of a step.
+        n_steps: number of unrolled steps.
+        weight: lam of every step at the start of training.
+        iterations: conjugate gradient iterations of a step.
+        share_weights: one denoiser and one weight for all steps, as in the MoDL paper.
+    """
+    return _unroll(lambda: ModelBased(denoiser(), weight, iterations), n_steps, share_weights)
+
+
+def _unroll(make_step: Callable[[], nn.Module], n_steps: int, share_weights: bool) -> Unrolled:
+    if n_steps < 1:
+        raise InputError(f"n_steps is {n_steps}; a network needs at least 1 step")
+    if share_weights:
+        return Unrolled([make_step()], repeats=n_steps)
+    return Unrolled([make_step() for _ in range(n_steps)])

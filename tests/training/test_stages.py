@@ -1,0 +1,126 @@
+"""Where the gradient stops: stages against ordinary back-propagation."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from mrirecon.denoisers import Denoiser, ResNet
+from mrirecon.errors import InputError
+from mrirecon.physics import Problem, sense
+from mrirecon.training.stages import Local, stage_losses, stages_of
+from mrirecon.unrolled import Unrolled, proximal_gradient
+
+
+@pytest.fixture
+def problem() -> Problem:
+    g = torch.Generator().manual_seed(1)
+    maps = torch.randn(2, 1, 3, 10, 12, dtype=torch.complex64, generator=g)
+    maps = maps / maps.abs().square().sum(2, keepdim=True).sqrt()
+    A = sense(maps, (torch.rand(2, 1, 1, 12, generator=g) < 0.5).float())
+    return Problem.pose(A, A(torch.randn(2, 1, 10, 12, dtype=torch.complex64, generator=g)))
+
+
+@pytest.fixture
+def net() -> Unrolled:
+    torch.manual_seed(0)
+    net = proximal_gradient(lambda: ResNet(channels=4, n_blocks=1), n_steps=6)
+    for step in net.steps:
+        nn.init.normal_(step.denoiser.last.weight, std=0.05)
+    return net
+
+
+def loss(x: Tensor) -> Tensor:
+    return (x - 1).abs().mean()
+
+
+def gradients(net: Unrolled, problem: Problem, steps_per_stage: int | None, recompute: bool = False) -> list[Tensor]:
+    net.zero_grad()
+    for value in stage_losses(net, problem, loss, stages_of(6, steps_per_stage), Local(), recompute):
+        value.backward()
+    return [p.grad.clone() for p in net.parameters()]
+
+
+def equal(a: list[Tensor], b: list[Tensor]) -> bool:
+    return all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+def test_one_stage_is_ordinary_back_propagation_bit_for_bit(net: Unrolled, problem: Problem) -> None:
+    staged = gradients(net, problem, None)
+    net.zero_grad()
+    loss(net(problem)).backward()
+    assert equal(staged, [p.grad for p in net.parameters()])
+    assert equal(staged, gradients(net, problem, None, recompute=True))
+    assert equal(staged, gradients(net, problem, 6))
+
+
+@pytest.mark.parametrize("steps_per_stage", [1, 2, 4])
+def test_a_stage_learns_from_its_own_loss_alone(net: Unrolled, problem: Problem, steps_per_stage: int) -> None:
+    staged = gradients(net, problem, steps_per_stage)
+    alone, x = [], problem.AHy
+    for stage in stages_of(6, steps_per_stage):
+        net.zero_grad()
+        for step in net.sequence[stage]:
+            x = step(x, problem)
+        loss(x).backward()
+        alone += [p.grad.clone() for step in net.sequence[stage] for p in step.parameters()]
+        x = x.detach()
+    assert equal(staged, alone)
+    assert not equal(staged, gradients(net, problem, None))
+
+
+def test_the_stages_cover_every_step_once() -> None:
+    for n in range(1, 9):
+        for k in range(1, n + 1):
+            assert [i for stage in stages_of(n, k) for i in range(n)[stage]] == list(range(n))
+
+
+@pytest.mark.parametrize("k", [0, -1, 7])
+def test_stages_that_do_not_fit_are_refused(k: int) -> None:
+    with pytest.raises(InputError, match=f"steps_per_stage={k} does not fit a network of 6 steps"):
+        stages_of(6, k)
+
+
+def test_only_one_stage_keeps_its_activations(net: Unrolled, problem: Problem) -> None:
+    def saved(steps_per_stage: int | None) -> int:
+        alive = peak = 0
+
+        class Saved:
+            def __init__(self, x: Tensor) -> None:
+                nonlocal alive, peak
+                self.x = x
+                alive += x.nbytes
+                peak = max(peak, alive)
+
+            def __del__(self) -> None:
+                nonlocal alive
+                alive -= self.x.nbytes
+
+        with torch.autograd.graph.saved_tensors_hooks(Saved, lambda s: s.x):
+            gradients(net, problem, steps_per_stage)
+        return peak
+
+    assert saved(1) < saved(None) / 4
+
+
+class Regularised(Denoiser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor(2.0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.weight
+
+    def penalty(self) -> Tensor:
+        return self.weight.square()
+
+
+def test_a_penalty_belongs_to_the_stage_of_its_denoiser_and_counts_once(problem: Problem) -> None:
+    apart = proximal_gradient(Regularised, n_steps=2)
+    shared = proximal_gradient(Regularised, n_steps=2, share_weights=True)
+    for net, penalties in ((apart, [4.0, 4.0]), (shared, [4.0, 4.0])):
+        values = list(stage_losses(net, problem, lambda x: x.real.sum() * 0, stages_of(2, 1), Local()))
+        assert [float(v.detach()) for v in values] == penalties
+    (whole,) = stage_losses(shared, problem, lambda x: x.real.sum() * 0, stages_of(2), Local())
+    assert float(whole.detach()) == 4.0
