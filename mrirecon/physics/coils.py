@@ -13,7 +13,7 @@ from torch import Tensor
 from mrirecon.physics.linop import LinearOperator
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Coils(LinearOperator):
     """Image ``(batch, map, *space)`` to coil images ``(batch, coil, *space)``.
 
@@ -23,12 +23,23 @@ class Coils(LinearOperator):
     maps: Tensor
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.maps.shape[1] == 1:
-            return self.maps[:, 0] * x
-        return (self.maps * x.unsqueeze(2)).sum(1)
+        y = self.maps[:, 0] * x[:, :1]
+        for e in range(1, self.maps.shape[1]):
+            y = y.addcmul_(self.maps[:, e], x[:, e : e + 1])
+        return y
 
     def adjoint(self, y: Tensor) -> Tensor:
-        return (self.maps.conj() * y.unsqueeze(1)).sum(2)
+        return self.combined(torch.conj_physical(y))
+
+    def combined(self, z: Tensor) -> Tensor:
+        """S^H y from z = conj(y), which may be overwritten.
+
+        conj(S^T conj(y)): for a caller that owns its coil images, conjugating them in place spares a conjugated copy
+        of the maps.
+        """
+        if self.maps.shape[1] == 1:
+            return z.mul_(self.maps[:, 0]).sum(1, keepdim=True).conj_physical_()
+        return torch.stack([(z * S).sum(1) for S in self.maps.unbind(1)], 1).conj_physical_()
 
 
 def orthonormal(maps: Tensor, tolerance: float = 1e-3) -> tuple[Tensor, bool]:

@@ -1,10 +1,14 @@
-"""The encoding operator of Cartesian parallel imaging, A = Mask . Fourier . Coils, with a fast normal operator.
+"""The encoding operator of Cartesian parallel imaging, A = Mask . Fourier . Coils, without a single shift.
+
+With the ramp P = exp(2 pi i c (n - c/2) / N), c = N // 2, along every axis, the centred transform is F = P fft P, for
+even N (where P alternates in sign) and odd N alike. One P acts on the image, before the coils; one joins the mask:
+
+    A x = (M P) fft S (P x)
 
 A^H A is the inner loop of every iterative and every unrolled reconstruction. Two facts make it cheap:
 
-- A^H A = S^H F^H M F S. With F = fftshift . fft . ifftshift, the shifts beside M only move the mask, and the two
-  that remain surround a circular convolution, which commutes with shifts. Hence F^H M F = ifft . M' . fft exactly,
-  with M' = ifftshift(M), for even and odd sizes: no shift is left in the loop.
+- F^H M F = conj(P) ifft M fft P is a circular convolution, and its modulation by P only moves M:
+  F^H M F = ifft M' fft with M' = ifftshift(M). Nothing else is left of the centring.
 - Along axes on which the mask does not depend, fft and ifft meet and cancel: only the others are transformed.
 """
 
@@ -13,47 +17,72 @@ from __future__ import annotations
 import warnings
 from dataclasses import dataclass
 from functools import cached_property
+from math import pi
 
 import torch
 from torch import Tensor
 
+from mrirecon.errors import InputError
 from mrirecon.physics.coils import Coils, orthonormal
 from mrirecon.physics.fourier import Fourier
 from mrirecon.physics.linop import LinearOperator
 from mrirecon.physics.mask import Mask
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Sense(LinearOperator):
-    """Image ``(batch, map, *space)`` to masked coil k-space ``(batch, coil, *space)``. Made by :func:`sense`."""
+    """Image ``(batch, map, *space)`` to masked coil k-space ``(batch, coil, *space)``. Made by :func:`sense`.
+
+    Autograd reaches x, y and the maps. The in-place products below write only to tensors made one line earlier.
+    """
 
     maps: Tensor
     mask: Tensor
     ndim: int = 2
 
-    @cached_property
-    def _masked_axes(self) -> tuple[int, ...]:
-        return tuple(d for d in range(-self.ndim, 0) if self.mask.shape[d] > 1)
-
-    @cached_property
-    def _shifted_mask(self) -> Tensor:
-        return torch.fft.ifftshift(self.mask, self._masked_axes) if self._masked_axes else self.mask
-
     def forward(self, x: Tensor) -> Tensor:
-        return self.mask * Fourier(self.ndim).forward(Coils(self.maps).forward(x))
+        z = Coils(self.maps).forward(self._ramp * x)
+        kspace: Tensor = torch.fft.fftn(z, dim=self._axes, norm="ortho")
+        return kspace.mul_(self._mask_and_ramp)
 
     def adjoint(self, y: Tensor) -> Tensor:
-        return Coils(self.maps).adjoint(Fourier(self.ndim).adjoint(self.mask * y))
+        z = torch.fft.ifftn(y * self._mask_and_ramp.conj(), dim=self._axes, norm="ortho")
+        return self._ramp.conj() * Coils(self.maps).combined(z.conj_physical_())
 
     def normal(self, x: Tensor) -> Tensor:
         z = Coils(self.maps).forward(x)
         if self._masked_axes:
-            z = torch.fft.fftn(z, dim=self._masked_axes)
-            z = z * self._shifted_mask
+            z = torch.fft.fftn(z, dim=self._masked_axes).mul_(self._shifted_mask)
             z = torch.fft.ifftn(z, dim=self._masked_axes)
         else:
-            z = z * self.mask
-        return Coils(self.maps).adjoint(z)
+            z = z.mul_(self._shifted_mask)
+        return Coils(self.maps).combined(z.conj_physical_())
+
+    @cached_property
+    def _axes(self) -> tuple[int, ...]:
+        return tuple(range(-self.ndim, 0))
+
+    @cached_property
+    def _masked_axes(self) -> tuple[int, ...]:
+        return tuple(d for d in self._axes if self.mask.shape[d] > 1)
+
+    @cached_property
+    def _shifted_mask(self) -> Tensor:
+        mask = self.mask.to(self.maps.dtype)  # complex times real is slower than the conversion saves
+        return torch.fft.ifftshift(mask, self._masked_axes) if self._masked_axes else mask
+
+    @cached_property
+    def _ramp(self) -> Tensor:
+        P = torch.ones((), dtype=torch.complex128)
+        for N in self.maps.shape[-self.ndim :]:
+            c, n = N // 2, torch.arange(N)
+            turns = ((2 * c * n - c * c) % (2 * N)).double()  # reduced in integers: no digits are lost at large N
+            P = P.unsqueeze(-1) * torch.polar(torch.ones_like(turns), pi / N * turns)
+        return P.to(self.maps)
+
+    @cached_property
+    def _mask_and_ramp(self) -> Tensor:
+        return self.mask * self._ramp
 
 
 def sense(maps: Tensor, mask: Tensor, ndim: int = 2) -> Sense:
@@ -63,7 +92,18 @@ def sense(maps: Tensor, mask: Tensor, ndim: int = 2) -> Sense:
         orthonormal ones, with a warning.
     mask: 0 or 1, broadcastable to (batch, coil, *space); axes of size 1 are those on which it does not depend.
     ndim: number of space axes (2 for slices, 3 for volumes and for 2D + time).
+
+    Raises InputError where the shapes of maps and mask do not fit each other.
     """
+    if not maps.is_complex() or maps.ndim != ndim + 3:
+        found = f"{maps.dtype} of shape {tuple(maps.shape)}"
+        raise InputError(f"maps: {found}; expected complex (batch, map, coil, *space) with {ndim} space axes")
+    coil_data = (maps.shape[0], *maps.shape[2:])
+    if mask.ndim != len(coil_data) or any(m not in (1, n) for m, n in zip(mask.shape[1:], coil_data[1:], strict=True)):
+        raise InputError(
+            f"mask: shape {tuple(mask.shape)}; expected (batch, coil, *space) = {coil_data}, "
+            "with 1 where it does not depend on an axis, for example (1, 1, 1, width) for lines"
+        )
     maps, changed = orthonormal(maps)
     if changed:
         warnings.warn("the maps were not orthonormal across sets and have been normalised", stacklevel=2)

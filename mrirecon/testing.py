@@ -1,0 +1,126 @@
+"""The laws of a linear operator, as measurements and as one assertion, for our operators and for yours.
+
+    assert_linear_operator(sense(maps, mask), x_shape=(2, 1, 33, 20), y_shape=(2, 4, 33, 20))
+
+Each law takes an operator A, x from its domain and y from its range, and returns a relative error, which is of the
+order of the rounding error where the operator is right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from mrirecon.physics.linop import LinearOperator
+
+Law = Callable[[LinearOperator, Tensor, Tensor], float]
+
+
+def adjointness(A: LinearOperator, x: Tensor, y: Tensor) -> float:
+    """<A x, y> = <x, A^H y>, as complex numbers."""
+    Ax, AHy = A.forward(x), A.adjoint(y)
+    difference = torch.vdot(Ax.flatten(), y.flatten()) - torch.vdot(x.flatten(), AHy.flatten())
+    scale = max(Ax.norm() * y.norm(), x.norm() * AHy.norm())
+    return float(difference.abs() / scale)
+
+
+def normal_is_adjoint_of_forward(A: LinearOperator, x: Tensor, y: Tensor) -> float:
+    """normal(x) = A^H (A x), and the same for the operator's adjoint."""
+    return max(
+        relative_error(A.normal(x), A.adjoint(A.forward(x))),
+        relative_error(A.H.normal(y), A.forward(A.adjoint(y))),
+    )
+
+
+def linearity(A: LinearOperator, x: Tensor, y: Tensor) -> float:
+    """A(a u + v) = a A(u) + A(v) with a complex a; for the adjoint and the normal operator too."""
+    a = 0.6 - 1.7j
+    u, v = x, x.flip(-1) + x.roll(1, -1)
+    w, z = y, y.flip(-1) + y.roll(1, -1)
+    return max(
+        relative_error(A.forward(a * u + v), a * A.forward(u) + A.forward(v)),
+        relative_error(A.normal(a * u + v), a * A.normal(u) + A.normal(v)),
+        relative_error(A.adjoint(a * w + z), a * A.adjoint(w) + A.adjoint(z)),
+    )
+
+
+def adjoint_of_the_adjoint(A: LinearOperator, x: Tensor, y: Tensor) -> float:
+    """A.H maps y as A.adjoint does, and A.H.H maps x as A does."""
+    return max(
+        relative_error(A.H(y), A.adjoint(y)),
+        relative_error(A.H.adjoint(x), A.forward(x)),
+        relative_error(A.H.H(x), A(x)),
+    )
+
+
+def gradient_is_adjoint(A: LinearOperator, x: Tensor, y: Tensor) -> float:
+    """The gradient of Re <y, A x> is A^H y; of Re <x, A^H y> it is A x; of Re <x, A^H A u> it is A^H A x."""
+    return max(
+        relative_error(gradient(A.forward, x, y), A.adjoint(y)),
+        relative_error(gradient(A.adjoint, y, x), A.forward(x)),
+        relative_error(gradient(A.normal, x.flip(-1), x), A.normal(x)),
+    )
+
+
+def change_of_inputs(A: LinearOperator, x: Tensor, y: Tensor) -> float:
+    """How far forward, adjoint and normal change what they are given: zero, bit for bit."""
+    u, v = x.clone(), y.clone()
+    A.forward(u), A.normal(u), A.adjoint(v)
+    return max(relative_error(u, x), relative_error(v, y))
+
+
+LAWS: tuple[Law, ...] = (
+    adjointness,
+    normal_is_adjoint_of_forward,
+    linearity,
+    adjoint_of_the_adjoint,
+    gradient_is_adjoint,
+    change_of_inputs,
+)
+
+
+def assert_linear_operator(
+    A: LinearOperator,
+    x_shape: Sequence[int],
+    y_shape: Sequence[int],
+    dtype: torch.dtype = torch.complex64,
+    tolerance: float | None = None,
+    seed: int = 0,
+) -> None:
+    """Raise an AssertionError that names the law, its error and the tolerance, unless A obeys all LAWS.
+
+    tolerance: largest relative error; 100 times the rounding unit of ``dtype`` unless given.
+    """
+    x, y = complex_normal(x_shape, dtype, seed), complex_normal(y_shape, dtype, seed + 1)
+    for name, found, expected in (
+        ("forward", A.forward(x), y),
+        ("adjoint", A.adjoint(y), x),
+        ("normal", A.normal(x), x),
+    ):
+        # Checked before any law, where broadcasting could hide a wrong shape.
+        assert found.shape == expected.shape, f"{name}: shape {tuple(found.shape)}, expected {tuple(expected.shape)}"
+        assert found.dtype == dtype, f"{name}: {found.dtype}, expected {dtype}"
+    limit = 100 * torch.finfo(dtype).eps if tolerance is None else tolerance
+    for law in LAWS:
+        error = law(A, x, y)
+        assert error <= limit, f"{law.__name__}: relative error {error:.1e} > {limit:.1e} for {type(A).__name__}"
+
+
+def complex_normal(shape: Sequence[int], dtype: torch.dtype = torch.complex64, seed: int = 0) -> Tensor:
+    """Complex Gaussian noise of unit variance, the same for the same seed."""
+    return torch.randn(*shape, dtype=dtype, generator=torch.Generator().manual_seed(seed))
+
+
+def relative_error(value: Tensor, reference: Tensor) -> float:
+    """||value - reference|| / ||reference||; the norm of the value itself where the reference is zero."""
+    scale = reference.norm()
+    return float((value - reference).norm() / (scale if scale > 0 else 1))
+
+
+def gradient(f: Callable[[Tensor], Tensor], at: Tensor, direction: Tensor) -> Tensor:
+    """The gradient of Re <direction, f(.)> at a point."""
+    point = at.clone().requires_grad_()
+    (found,) = torch.autograd.grad(torch.vdot(direction.flatten(), f(point).flatten()).real, point)
+    return found
