@@ -1,0 +1,190 @@
+"""Reading fastMRI files: what a volume is, and its k-space one slice at a time.
+
+Multi-coil ``kspace`` is (slices, coils, H, W); single-coil (slices, H, W) reads as one coil. Only the slice asked for
+is read, into memory of the caller, so that neither a long volume nor a long training run grows the process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from mrirecon.cropping import center_crop
+from mrirecon.data.handles import open_file, opened
+from mrirecon.data.header import Geometry, parse_header
+from mrirecon.errors import InputError
+
+_LAYOUT = "expected a fastMRI file: complex 'kspace' (slices, coils, H, W), or (slices, H, W) for single coil"
+
+
+@dataclass(frozen=True)
+class Volume:
+    """One file: everything but the samples.
+
+    shape: (H, W) of its k-space. peak: the volume maximum, for PSNR and SSIM; 0 without a target.
+    mask: 0/1 (H or 1, W) of an undersampled file, else None; ``n_low`` (centre lines) and ``acceleration`` are what
+    such a file says of it, if it does. target: name of the dataset that is the target, of slices ``target_shape``.
+    """
+
+    path: Path
+    n_slices: int
+    n_coils: int
+    shape: tuple[int, int]
+    geometry: Geometry
+    acquisition: str
+    patient: str
+    peak: float
+    target: str | None
+    target_shape: tuple[int, int] | None
+    mask: np.ndarray | None = field(default=None, compare=False, repr=False)
+    n_low: int | None = None
+    acceleration: float | None = None
+
+    @property
+    def crop(self) -> tuple[int, int]:
+        """The (h, w) in the middle of the image that is scored."""
+        return self.geometry.crop(self.shape, self.target_shape)
+
+
+def list_volumes(path: str | Path) -> list[Path]:
+    """The file itself, or the ``*.h5`` files of a folder by name. Raises InputError where there are none."""
+    path = Path(path)
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise InputError(f"{path} does not exist; expected an .h5 file or a folder of them")
+    files = sorted(file for file in path.glob("*.h5") if not file.name.startswith("."))
+    if not files:
+        raise InputError(f"{path} holds no .h5 file; expected a folder of fastMRI volumes")
+    return files
+
+
+def read_volume(path: str | Path) -> Volume:
+    """Describe a file without reading its samples. Raises InputError naming the file and what is wrong with it."""
+    path = Path(path)
+    with open_file(path) as file:
+        kspace = _dataset(file, path, "kspace")
+        if kspace.ndim not in (3, 4) or kspace.dtype.kind != "c" or 0 in kspace.shape:
+            raise InputError(f"{path}: kspace is {kspace.dtype} of shape {kspace.shape}; {_LAYOUT}")
+        shape = (int(kspace.shape[-2]), int(kspace.shape[-1]))
+        target = _target_name(file, single_coil=kspace.ndim == 3)
+        target_shape = None
+        peak = 0.0
+        if target is not None:
+            images = _dataset(file, path, target)
+            if images.ndim != 3 or images.shape[0] != kspace.shape[0] or images.dtype.kind != "f":
+                raise InputError(
+                    f"{path}: {target} is {images.dtype} of shape {images.shape}; expected real "
+                    f"({kspace.shape[0]}, h, w), a slice for each of kspace"
+                )
+            target_shape = (int(images.shape[1]), int(images.shape[2]))
+            # fastMRI writes the maximum; a file of another source may not, and then it is worth one pass.
+            peak = float(file.attrs["max"]) if "max" in file.attrs else float(np.max(images[()]))
+        low, acceleration = file.attrs.get("num_low_frequency"), file.attrs.get("acceleration")
+        return Volume(
+            path=path,
+            n_slices=int(kspace.shape[0]),
+            n_coils=int(kspace.shape[1]) if kspace.ndim == 4 else 1,
+            shape=shape,
+            geometry=_geometry(file, path, shape, target_shape),
+            acquisition=_text(file.attrs.get("acquisition", "")),
+            patient=_text(file.attrs.get("patient_id", "")),
+            peak=peak,
+            target=target,
+            target_shape=target_shape,
+            mask=_stored_mask(file, path, shape),
+            n_low=None if low is None else int(low),
+            acceleration=None if acceleration is None else float(acceleration),
+        )
+
+
+def read_kspace(volume: Volume, index: int, out: np.ndarray, mask: np.ndarray | None = None) -> None:
+    """Read one slice into ``out``, (coil, H, W) complex64 and C-contiguous, times ``mask`` (1 or H, W) if given.
+
+    Raises InputError where the file cannot be read or holds NaN or infinity, sampled or not: a transform would spread
+    one such sample over the whole image.
+    """
+    # As bits, all or none: faster than a product, and what is not sampled becomes 0 and never -0, whose sign would tell
+    # of the sample that was there (as it did in fastMRI's test files of June 2019).
+    keep = None if mask is None else np.where(mask > 0, ~np.uint64(0), np.uint64(0))
+    with _reading(volume, index):
+        kspace = opened(volume.path)["kspace"]
+        parts: list[tuple[np.ndarray, tuple[int, ...]]]
+        if kspace.ndim == 3:
+            parts = [(out[0], (index,))]
+        elif kspace.chunks is not None:  # a compressed chunk may hold all coils: decompress it once
+            parts = [(out, (index,))]
+        else:  # one coil stays in the processor's cache while it is read, checked and masked
+            parts = [(out[coil], (index, coil)) for coil in range(volume.n_coils)]
+        for part, selection in parts:
+            kspace.read_direct(part, selection)
+            real = part.view(np.float32)
+            # One pass in one thread: a sum is finite only if all terms are, but may overflow for huge finite ones.
+            with np.errstate(invalid="ignore", over="ignore"):
+                suspicious = not np.isfinite(real.sum())
+            if suspicious and not np.isfinite(real).all():
+                raise InputError(
+                    f"{volume.path}: slice {index} of kspace holds NaN or infinity; expected finite samples, "
+                    "so export the file again or leave it out"
+                )
+            if keep is not None:
+                bits = part.view(np.uint64)
+                np.bitwise_and(bits, keep, out=bits)
+
+
+def read_target(volume: Volume, index: int, out: np.ndarray) -> None:
+    """Read one slice of the magnitude target, centre-cropped to ``volume.crop``, into ``out`` (h, w) float32."""
+    with _reading(volume, index):
+        out[...] = center_crop(opened(volume.path)[volume.target][index], volume.crop)
+
+
+@contextmanager
+def _reading(volume: Volume, index: int) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, KeyError, TypeError) as error:  # what h5py raises for damaged or replaced data
+        raise InputError(
+            f"{volume.path}: slice {index} cannot be read ({error}); the file is damaged or was replaced, copy it again"
+        ) from error
+
+
+def _dataset(file: h5py.File, path: Path, name: str) -> h5py.Dataset:
+    dataset = file.get(name)
+    if not isinstance(dataset, h5py.Dataset):
+        found = ", ".join(sorted(file)) or "nothing"
+        raise InputError(f"{path} has no dataset {name!r} (it holds {found}); {_LAYOUT}")
+    return dataset
+
+
+def _target_name(file: h5py.File, single_coil: bool) -> str | None:
+    names = ["reconstruction_esc"] if single_coil else []
+    return next((name for name in [*names, "reconstruction_rss"] if name in file), None)
+
+
+def _geometry(file: h5py.File, path: Path, shape: tuple[int, int], target: tuple[int, int] | None) -> Geometry:
+    if "ismrmrd_header" not in file:
+        return Geometry(encoded=shape, recon=target or shape, padding_left=0, padding_right=shape[1])
+    try:
+        return parse_header(_dataset(file, path, "ismrmrd_header")[()], shape[1])
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+def _stored_mask(file: h5py.File, path: Path, shape: tuple[int, int]) -> np.ndarray | None:
+    if "mask" not in file:
+        return None
+    mask = np.asarray(_dataset(file, path, "mask")[()])
+    if mask.shape not in ((shape[1],), (1, shape[1]), shape) or not np.isin(mask, (0, 1)).all() or not mask.any():
+        raise InputError(
+            f"{path}: mask of shape {mask.shape}; expected 0/1 for the {shape[1]} columns of kspace or for {shape}"
+        )
+    return np.atleast_2d(mask).astype(np.float32)
+
+
+def _text(value: object) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)

@@ -1,0 +1,201 @@
+"""A folder of fastMRI files as Lightning's data module: which files, which masks, in which order."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from pytorch_lightning import LightningDataModule
+from torch.utils.data import DataLoader
+
+from mrirecon.data.batches import Batches
+from mrirecon.data.fastmri import list_volumes, read_volume
+from mrirecon.data.maps import MapCache, cache_folder
+from mrirecon.data.slices import Slice, Slices
+from mrirecon.errors import InputError
+from mrirecon.physics.calibration import Calibration
+from mrirecon.physics.sampling import Sampling
+from mrirecon.progress import bar
+from mrirecon.simulate import Simulation, Split
+
+
+class FastMRIData(LightningDataModule):
+    """Training, validation and test slices from fastMRI files.
+
+    The order and the masks of training depend on the seed and the epoch alone; a checkpoint in the middle of an epoch
+    resumes with the batch that came next. The trainer needs ``use_distributed_sampler: false``.
+
+    Args:
+        path: Folder that holds ``multicoil_train``, ``multicoil_val`` and ``multicoil_test`` (or ``singlecoil_...``).
+        challenge: Which of fastMRI's folders are meant: ``multicoil`` or ``singlecoil``.
+        train: File or folder to train on, instead of the one in ``path``.
+        val: File or folder to validate on, instead of the one in ``path``.
+        test: File or folder to test on, instead of the one in ``path``.
+        predict: File or folder to reconstruct; the test files unless given.
+        simulated: Simulate the files on first use, into a folder in ``path``, or in the user's cache folder.
+        sampling: How fully sampled files are undersampled; in training anew for each slice and epoch.
+        test_sampling: The same for validation, test and prediction, one mask per volume by fastMRI's file-name rule;
+            as in training unless given.
+        calibration: How sensitivity maps are estimated.
+        maps: Folder to keep estimated maps in; beside the data unless given.
+        batch_size: Slices per training batch, all of one shape.
+        num_workers: Processes that read ahead; 0 reads in the training process.
+        seed: Of order and masks in training, and of the choice of volumes.
+        volume_sample_rate: Part of the training volumes to use, 0 to 1.
+        val_volume_sample_rate: Part of the validation volumes to use, 0 to 1.
+        keep_full: Give the k-space before undersampling too, from which the complex target is made.
+    """
+
+    def __init__(
+        self,
+        path: str | None = None,
+        challenge: Literal["multicoil", "singlecoil"] = "multicoil",
+        train: str | None = None,
+        val: str | None = None,
+        test: str | None = None,
+        predict: str | None = None,
+        simulated: Simulation | None = None,
+        sampling: Sampling = Sampling(),  # noqa: B008  frozen, and the default that --help shows
+        test_sampling: Sampling | None = None,
+        calibration: Calibration = Calibration(),  # noqa: B008
+        maps: str | None = None,
+        batch_size: int = 1,
+        num_workers: int = 0,
+        seed: int = 0,
+        volume_sample_rate: float = 1.0,
+        val_volume_sample_rate: float = 1.0,
+        keep_full: bool = True,
+    ) -> None:
+        super().__init__()
+        # Checkpoints are read with weights_only=True, which refuses our dataclasses; they go in as dictionaries.
+        self.save_hyperparameters(ignore=["sampling", "test_sampling", "calibration"], logger=False)
+        parts = {"sampling": sampling, "test_sampling": test_sampling, "calibration": calibration}
+        self.hparams.update({name: part and asdict(part) for name, part in parts.items()})
+        for name, rate in (("volume", volume_sample_rate), ("val_volume", val_volume_sample_rate)):
+            if not 0 < rate <= 1:
+                raise InputError(f"{name}_sample_rate={rate}; expected more than 0 and at most 1")
+        if batch_size < 1 or num_workers < 0 or seed < 0:
+            raise InputError(
+                f"batch_size={batch_size}, num_workers={num_workers}, seed={seed}; expected at least 1, 0 and 0"
+            )
+        self.simulated = simulated
+        if simulated is not None:
+            path = str((cache_folder() if path is None else Path(path)) / f"simulated-{simulated.digest}")
+        self.folders = {
+            stage: _folder(path, f"{challenge}_{stage}", given)
+            for stage, given in (("train", train), ("val", val), ("test", test))
+        }
+        self.folders["predict"] = self.folders["test"] if predict is None else Path(predict)
+        self.sampling = sampling
+        self.test_sampling = sampling if test_sampling is None else test_sampling
+        self.calibration = calibration
+        self.maps = MapCache(maps, calibration)
+        self.batch_size = batch_size
+        self.num_workers = num_workers
+        self.seed = seed
+        self.rates = {"train": volume_sample_rate, "val": val_volume_sample_rate}
+        self.keep_full = keep_full
+        self._position = {"epoch": 0, "batches": 0}
+
+    def prepare_data(self) -> None:
+        """Simulate the files that are still missing; Lightning calls this in one process."""
+        if self.simulated is None:
+            return
+        splits: tuple[Split, ...] = ("train", "val", "test")
+        for split in splits:
+            folder, volumes = self.folder(split), int(getattr(self.simulated, split))
+            if len(list(folder.glob("*.h5"))) < volumes:
+                with bar(f"simulating {split}", volumes) as advance:
+                    self.simulated.fill(folder, split, volumes, advance)
+
+    def train_dataloader(self) -> DataLoader[Slice]:
+        slices = self._slices("train", self.sampling, self.seed, self.keep_full)
+        batches = self._batches(slices, self.batch_size, self.seed)
+        batches.resume(**self._position)
+        self._position = {"epoch": 0, "batches": 0}
+        return self._loader(slices, batches)
+
+    def val_dataloader(self) -> DataLoader[Slice]:
+        return self._in_order("val", self.keep_full)
+
+    def test_dataloader(self) -> DataLoader[Slice]:
+        return self._in_order("test")
+
+    def predict_dataloader(self) -> DataLoader[Slice]:
+        return self._in_order("predict")
+
+    def on_after_batch_transfer(self, batch: Slice, dataloader_idx: int) -> Slice:
+        """Maps are estimated, or fetched, for the batch on the training device, not by the reading workers."""
+        return self.maps.attach(batch)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The epoch and how many of its batches are done, for a checkpoint."""
+        if self.trainer is None:
+            return dict(self._position)
+        loop = self.trainer.fit_loop
+        epoch = max(loop.epoch_progress.current.ready - 1, 0)
+        # "processed" counts a batch whose step was taken; "completed" still lacks it while callbacks save.
+        batches = loop.epoch_loop.batch_progress.current.processed  # type: ignore[attr-defined]
+        if batches >= loop.max_batches:
+            epoch, batches = epoch + 1, 0
+        return {"epoch": epoch, "batches": batches}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Where the next ``train_dataloader`` begins."""
+        self._position = {"epoch": int(state_dict["epoch"]), "batches": int(state_dict["batches"])}
+
+    def _in_order(self, stage: str, keep_full: bool = False) -> DataLoader[Slice]:
+        # One slice at a time: volumes differ in shape, and scores are of volumes, whatever the batch.
+        slices = self._slices(stage, self.test_sampling, None, keep_full)
+        return self._loader(slices, self._batches(slices, 1, None))
+
+    def folder(self, stage: str) -> Path:
+        """File or folder of ``train``, ``val``, ``test`` or ``predict``; InputError where none was given."""
+        folder = self.folders[stage]
+        if folder is None:
+            raise InputError(f"no files for {stage}; give --data.path or --data.{stage}")
+        return folder
+
+    def _slices(self, stage: str, sampling: Sampling, seed: int | None, keep_full: bool = False) -> Slices:
+        paths = list_volumes(self.folder(stage))
+        n = max(round(len(paths) * self.rates.get(stage, 1.0)), 1)
+        if n < len(paths):
+            chosen = np.random.default_rng((self.seed, len(paths))).permutation(len(paths))[:n]
+            paths = [paths[i] for i in sorted(chosen)]
+        return Slices([read_volume(path) for path in paths], sampling, seed, keep_full)
+
+    def _batches(self, slices: Slices, batch_size: int, seed: int | None) -> Batches:
+        rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
+        return Batches([slices.shape_of(i) for i in range(len(slices))], batch_size, seed, rank, world)
+
+    def _loader(self, slices: Slices, batches: Batches) -> DataLoader[Slice]:
+        return _Loader(
+            slices,
+            sampler=batches,
+            batch_size=None,
+            num_workers=self.num_workers,
+            pin_memory=torch.cuda.is_available(),
+            persistent_workers=batches.seed is not None and self.num_workers > 0,
+        )
+
+
+class _Loader(DataLoader[Slice]):
+    """Tells Lightning, which would warn, that the order resumes; the position itself is the data module's state.
+
+    A loader's own state would not do: Lightning does not restore it after a checkpoint at the end of an epoch.
+    """
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        pass
+
+
+def _folder(path: str | None, name: str, given: str | None) -> Path | None:
+    if given is not None:
+        return Path(given)
+    return None if path is None else Path(path) / name
