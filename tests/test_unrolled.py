@@ -1,4 +1,4 @@
-"""Unrolled networks: with an identity as denoiser they are the classical methods, and they do not know how they train."""
+"""Unrolled networks: with the identity as denoiser they are the classical methods."""
 
 from __future__ import annotations
 
