@@ -23,7 +23,7 @@ class Denoiser(nn.Module, ABC):
 
 
 def to_channels(x: Tensor) -> Tensor:
-    """Complex image (batch, map, *space) to real channels (batch, 2 map, *space): all real parts, then all imaginary."""
+    """Complex image (batch, map, *space) to real channels (batch, 2 map, *space), real parts first."""
     return torch.cat([x.real, x.imag], dim=1)
 
 

@@ -37,7 +37,7 @@ class ResNet(Denoiser):
     ) -> None:
         super().__init__()
         if kernel_size % 2 == 0 or kernel_size < 1:
-            raise InputError(f"kernel_size is {kernel_size}; it must be odd, for example 3, so that pixels stay in place")
+            raise InputError(f"kernel_size is {kernel_size}; it must be odd, such as 3, so that pixels stay in place")
         if ndim not in CONV:
             raise InputError(f"ndim is {ndim}; use 2 for slices or 3 for volumes and 2D + time")
 

@@ -1,0 +1,68 @@
+"""Reconstruct many files: what `reconstruct` and `predict` do once it is clear which and how."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from mrirecon.data.fastmri import Volume, read_volume
+from mrirecon.data.maps import MapCache
+from mrirecon.errors import InputError
+from mrirecon.physics.sampling import Sampling
+from mrirecon.progress import bar
+from mrirecon.reconstruct import Method, outstanding, reconstruct_volume, record_of
+
+
+def reconstruct_files(
+    paths: Sequence[Path],
+    output: Path,
+    method: Method,
+    sampling: Sampling | None,
+    cache: MapCache,
+    device: torch.device,
+    batch_size: int = 1,
+    overwrite: bool = False,
+) -> int:
+    """Reconstruct files into a folder, with a progress bar; 0 if all are done, 1 if some failed.
+
+    Raises InputError where nothing can start: no file is usable, or a file in the way was made otherwise.
+    """
+    failed: list[str] = []
+    volumes: list[Volume] = []
+    for path in paths:
+        try:
+            volume = read_volume(path)
+            if volume.mask is None and sampling is None:
+                raise InputError(
+                    f"{path} is fully sampled; say how to undersample it, for example "
+                    "--mask_type equispaced_fraction --accelerations 4 --center_fractions 0.08"
+                )
+            volumes.append(volume)
+        except InputError as error:
+            failed.append(str(error))
+    if not volumes:
+        raise InputError("\n".join(failed))
+    todo = outstanding(volumes, output, lambda volume: record_of(volume, method, sampling, cache), overwrite)
+    if len(todo) < len(volumes):
+        print(f"{len(volumes) - len(todo)} of {len(paths)} files are finished already")
+    accelerations: set[str] = set()
+    written = 0
+    with bar("reconstructing", sum(volume.n_slices for volume, _ in todo)) as advance:
+        for volume, path in todo:
+            try:
+                achieved = reconstruct_volume(volume, path, method, sampling, cache, device, batch_size, advance)
+            except (InputError, OSError) as error:
+                failed.append(str(error))
+                continue
+            accelerations.add(f"{achieved:.2f}")
+            written += 1
+    if written:
+        print(f"achieved acceleration: {', '.join(sorted(accelerations))}")
+    print(f"{written} of {len(paths)} files written to {output}")
+    if failed:
+        print(f"{len(failed)} of {len(paths)} files failed:", *failed, sep="\n  ", file=sys.stderr)
+        return 1
+    return 0

@@ -1,0 +1,52 @@
+"""Options that several commands share, as the objects they mean."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # torch and sigpy take seconds to import, and a command's --help needs none of these
+    import torch
+
+    from mrirecon.physics.calibration import Calibration
+    from mrirecon.physics.sampling import MaskType, Sampling
+
+
+def sampling_from(
+    mask_type: MaskType,
+    accelerations: float | list[float],
+    center_fractions: float | list[float],
+    mask_file: Path | None = None,
+) -> Sampling:
+    """Single numbers and lists alike."""
+    from mrirecon.physics.sampling import Sampling
+
+    return Sampling(
+        mask_type, _several(accelerations), _several(center_fractions), None if mask_file is None else str(mask_file)
+    )
+
+
+def calibration_from(crop: float | None) -> Calibration:
+    """The usual calibration, with another support threshold if one is given."""
+    from mrirecon.physics.calibration import Calibration
+
+    return Calibration() if crop is None else Calibration(crop=crop)
+
+
+def device_from(name: str) -> torch.device:
+    """``auto`` is the GPU where there is one. Raises InputError for a device that is not there."""
+    import torch
+
+    from mrirecon.errors import InputError
+
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"--device {name} cannot be used ({str(error).splitlines()[0]}); try cpu or auto") from None
+    return torch.device(name)
+
+
+def _several(value: float | list[float]) -> tuple[float, ...]:
+    return tuple(value) if isinstance(value, list) else (value,)

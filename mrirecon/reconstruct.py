@@ -1,0 +1,144 @@
+"""Reconstruct h5 files: undersampled k-space in, fastMRI's submission layout out, with a record of how it was made.
+
+Slices stream from file to file, so memory does not grow with the volume. A file appears under its name only when it is
+whole; one that this very run would make again is left as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from mrirecon import __version__
+from mrirecon.checkpoint import Trained
+from mrirecon.classical import cg_sense, l1_wavelet, zero_filled
+from mrirecon.data.batches import Batches
+from mrirecon.data.fastmri import Volume
+from mrirecon.data.maps import MapCache
+from mrirecon.data.reconstructions import read_attributes
+from mrirecon.data.slices import Slices
+from mrirecon.data.writing import Attribute, reconstruction_file
+from mrirecon.errors import InputError
+from mrirecon.imaging import magnitude, pose
+from mrirecon.physics import Problem
+from mrirecon.physics.sampling import Sampling
+
+Classical = Literal["zero-filled", "cg-sense", "l1-wavelet"]
+
+
+@dataclass(frozen=True)
+class Method:
+    """How an image is made from a scaled problem, and what its file says of that."""
+
+    solve: Callable[[Problem], Tensor]
+    record: Mapping[str, Attribute] = field(default_factory=dict)
+
+
+def classical(name: Classical, strength: float | None = None, wavelet: str = "db4") -> Method:
+    """A method without training; ``strength`` is its regularisation, for data whose 95th percentile of |A^H y| is 1."""
+    if name == "zero-filled":
+        if strength is not None:
+            raise InputError(f"zero-filled has no strength, but {strength} was given; leave --strength out")
+        return Method(zero_filled, {"method": name})
+    if strength is None:
+        raise InputError(f"{name} needs --strength; 0.01 is a start, and `mrirecon tune` finds the best for your scans")
+    if name == "cg-sense":
+        return Method(partial(cg_sense, strength=strength), {"method": name, "strength": strength})
+    solve = partial(l1_wavelet, strength=strength, wavelet=wavelet)
+    return Method(solve, {"method": name, "strength": strength, "wavelet": wavelet})
+
+
+def network(trained: Trained, device: torch.device) -> Method:
+    """A trained network."""
+    record = {"method": "network", "model": str(trained.path), "model_hash": trained.digest}
+    return Method(trained.net.to(device), record)
+
+
+def record_of(volume: Volume, method: Method, sampling: Sampling | None, cache: MapCache) -> dict[str, Attribute]:
+    """What decides the result, beside the samples: written as attributes of the output."""
+    if volume.mask is not None or sampling is None:
+        mask: dict[str, Attribute] = {"mask_type": "stored in the file"}
+    else:
+        # Plain text, since HDF5 attributes have no lists of lists; `repr` of numbers is exact.
+        mask = {key: value if isinstance(value, str) else repr(value) for key, value in asdict(sampling).items()}
+        mask["mask_seed"] = "file name"
+    return {
+        "mrirecon_version": __version__,
+        **method.record,
+        **mask,
+        "calibration": repr(asdict(cache.calibration)),
+        "source": volume.path.name,
+        "source_bytes": volume.path.stat().st_size,
+    }
+
+
+def is_finished(output: Path, record: dict[str, Attribute]) -> bool:
+    """Whether a file was made by this very run: same version, method, model, mask, seed, calibration and source.
+
+    The folder of the model does not count, its hash does. Raises InputError where ``output`` is no reconstruction.
+    """
+    found = read_attributes(output)
+    return all(found.get(key) == value for key, value in record.items() if key != "model")
+
+
+def reconstruct_volume(
+    volume: Volume,
+    output: Path,
+    method: Method,
+    sampling: Sampling | None,
+    cache: MapCache,
+    device: torch.device,
+    batch_size: int = 1,
+    advance: Callable[[int], object] = lambda n: None,
+) -> float:
+    """Reconstruct one file, and give the acceleration of its mask.
+
+    volume: undersampled, or fully sampled and then undersampled with ``sampling``, one mask for the file, seeded by its
+        name. output: the file to write. advance: called with the number of slices done, after each batch.
+
+    Raises InputError for unusable input, and where the result is not finite.
+    """
+    slices = Slices([volume], sampling)
+    record = record_of(volume, method, sampling, cache)
+    with reconstruction_file(output, (volume.n_slices, *volume.crop), record) as dataset, torch.inference_mode():
+        for keys in Batches([slices.shape_of(i) for i in range(len(slices))], batch_size):
+            batch = cache.attach(slices[keys].to(device))
+            problem, scale = pose(batch)
+            images = magnitude(method.solve(problem) * scale, batch.crop)
+            if not bool(torch.isfinite(images).all()):
+                raise InputError(f"{volume.path}: the reconstruction of slices {batch.index} is not finite")
+            for index, image in zip(batch.index, images.cpu().numpy(), strict=True):
+                dataset[index] = image
+            # What the mask turned out to be is known only now; attributes are written when the file is whole.
+            record["acceleration"] = batch.asked[0]
+            record["achieved_acceleration"] = batch.acceleration[0]
+            record["num_low_frequency"] = batch.n_low[0]
+            record["acquisition"] = volume.acquisition
+            advance(len(keys))
+    return float(record["achieved_acceleration"])
+
+
+def outstanding(
+    volumes: Iterable[Volume], output: Path, record: Callable[[Volume], dict[str, Attribute]], overwrite: bool
+) -> list[tuple[Volume, Path]]:
+    """The volumes still to be made, each with its file in ``output``; what this run has finished is left out.
+
+    Raises InputError for a file that something else made, unless it may be overwritten.
+    """
+    todo = []
+    for volume in volumes:
+        path = output / volume.path.name
+        if path.exists() and not overwrite:
+            if not is_finished(path, record(volume)):
+                raise InputError(
+                    f"{path} exists and was made in another way; name another folder, or replace it with --overwrite"
+                )
+            continue
+        todo.append((volume, path))
+    return todo

@@ -1,0 +1,177 @@
+"""Training an unrolled network with Lightning; the same module for every regime."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.cli import LRSchedulerCallable, OptimizerCallable
+from torch import Tensor
+
+from mrirecon.checkpoint import load_weights
+from mrirecon.data.slices import Slice
+from mrirecon.errors import InputError
+from mrirecon.imaging import magnitude, pose, sense_target
+from mrirecon.losses import L1, Loss
+from mrirecon.metrics import VolumeMetrics
+from mrirecon.training.schedule import Cosine
+from mrirecon.training.stages import Link, Local, stage_losses, stages_of
+from mrirecon.unrolled import Unrolled
+
+
+class Reconstruction(pl.LightningModule):
+    """An unrolled network and how it is trained.
+
+    Optimisation is manual, in every regime, with two consequences. ``Trainer(gradient_clip_val=...,
+    accumulate_grad_batches=...)`` do not apply: use ``clip``. The scheduler is stepped here, once per epoch.
+
+    Args:
+        net: the network, for example ``mrirecon.unrolled.proximal_gradient``.
+        loss: what is minimised, at the end of every stage.
+        target: ``sense``, the complex image of the full k-space with the maps in use (for L1 and L2), or ``rss``, the
+            magnitude image of the file (for MagnitudeL1 and SSIM). Default: what the loss needs.
+        steps_per_stage: where gradients stop: after every so many steps (greedy training, GLEAM), or null for
+            end-to-end training.
+        recompute: keep no activations inside a step and compute them again in the backward pass.
+        optimizer: makes the optimiser of all parameters.
+        scheduler: makes the learning-rate schedule, stepped after every epoch; null for a constant rate.
+        clip: largest norm of the gradient of one stage; null for no limit.
+        init_from: checkpoint or run folder whose weights training starts from.
+    """
+
+    link: Link
+
+    def __init__(
+        self,
+        net: Unrolled,
+        loss: Loss | None = None,
+        target: Literal["sense", "rss"] | None = None,
+        steps_per_stage: int | None = None,
+        recompute: bool = False,
+        optimizer: OptimizerCallable = torch.optim.Adam,
+        scheduler: LRSchedulerCallable | None = None,
+        clip: float | None = None,
+        init_from: str | None = None,
+    ) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.net = net
+        self.loss = L1() if loss is None else loss
+        if target is not None and target != self.loss.target:
+            raise InputError(
+                f"model.target is {target!r}, but the loss {type(self.loss).__name__} needs {self.loss.target!r}: "
+                "complex losses (L1, L2) compare with the complex image 'sense', magnitude losses (MagnitudeL1, SSIM) "
+                "with the file's 'rss'"
+            )
+        self.stages = stages_of(len(net.sequence), steps_per_stage)
+        self.recompute = recompute
+        self.make_optimizer = optimizer
+        self.make_scheduler = scheduler
+        self.clip = clip
+        self.link = Local()
+        self.record: dict[str, Any] | None = None  # how to make `net` again; set by the command line, see checkpoint.py
+        self.volumes = VolumeMetrics()
+        if init_from is not None:
+            load_weights(net, Path(init_from))
+
+    def forward(self, batch: Slice) -> Tensor:
+        """The scored magnitude image of every slice, (batch, h, w), in the file's units."""
+        problem, scale = pose(batch)
+        return magnitude(self.net(problem) * scale, batch.crop)
+
+    def training_step(self, batch: Slice, batch_idx: int) -> None:
+        problem, scale = pose(batch)
+        loss = self.loss_of(batch, scale)
+        optimizer = self.optimizers()
+        assert isinstance(optimizer, pl.core.optimizer.LightningOptimizer)
+        optimizer.zero_grad()
+        values = []
+        for stage_loss in stage_losses(self.net, problem, loss, self.stages, self.link, self.recompute):
+            self.manual_backward(stage_loss)
+            values.append(stage_loss.detach())
+        if self.clip is not None:
+            for parameters in self.stage_parameters():
+                torch.nn.utils.clip_grad_norm_(parameters, self.clip)
+        optimizer.step()
+        size = len(batch.kspace)
+        self.log("loss", values[-1], prog_bar=True, batch_size=size)
+        if len(values) > 1:
+            stages = {f"stage_loss/{k}": value for k, value in enumerate(values)}
+            self.log_dict(stages, on_step=False, on_epoch=True, batch_size=size)
+
+    def on_train_epoch_end(self) -> None:
+        scheduler = self.lr_schedulers()
+        if isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
+            scheduler.step(self.trainer.callback_metrics["val_loss"])
+        elif isinstance(scheduler, torch.optim.lr_scheduler.LRScheduler):
+            scheduler.step()
+
+    def loss_of(self, batch: Slice, scale: Tensor) -> Callable[[Tensor], Tensor]:
+        """The loss of a scaled image of this batch, as a function of the image alone."""
+        peak = batch.peak / scale.flatten()
+        if self.loss.target == "sense":
+            reference = sense_target(batch) / scale
+            return lambda x: self.loss(x, reference, peak)
+        reference = batch.target / scale[:, 0]
+        return lambda x: self.loss(magnitude(x, batch.crop), reference, peak)
+
+    def validation_step(self, batch: Slice, batch_idx: int) -> Tensor:
+        problem, scale = pose(batch)
+        x = self.net(problem)
+        self.log("val_loss", self.loss_of(batch, scale)(x), on_epoch=True, batch_size=len(batch.kspace))
+        images = magnitude(x * scale, batch.crop)
+        self.score(batch, images)
+        return images
+
+    def on_validation_epoch_end(self) -> None:
+        self.log_scores("val")
+
+    def test_step(self, batch: Slice, batch_idx: int) -> Tensor:
+        images = self(batch)
+        self.score(batch, images)
+        return images
+
+    def on_test_epoch_end(self) -> None:
+        self.log_scores("test")
+
+    def predict_step(self, batch: Slice, batch_idx: int) -> Tensor:
+        return self(batch)
+
+    def score(self, batch: Slice, images: Tensor) -> None:
+        """Add the images of a batch to the scores of their volumes."""
+        for i, name in enumerate(batch.volume):
+            image, target = images[i].cpu().numpy(), batch.target[i].cpu().numpy()
+            self.volumes.update(name, int(batch.index[i]), int(batch.n_slices[i]), image, target)
+
+    def log_scores(self, prefix: str) -> None:
+        scores, _ = self.volumes.compute()
+        for name, value in scores._asdict().items():
+            self.log(f"{prefix}_{name}", value, prog_bar=name != "nmse")
+        self.volumes = VolumeMetrics()
+
+    def stage_parameters(self) -> Iterator[list[Tensor]]:
+        steps = self.net.sequence
+        for stage in self.stages:
+            yield list(dict.fromkeys(p for step in steps[stage] for p in step.parameters()))
+
+    def configure_optimizers(self) -> Any:
+        # One group per step, whatever the stages are, so that an optimiser's state fits every regime.
+        groups = [{"params": list(step.parameters()), "name": f"step_{k}"} for k, step in enumerate(self.net.steps)]
+        optimizer = self.make_optimizer(groups)
+        if self.make_scheduler is None:
+            return optimizer
+        scheduler = self.make_scheduler(optimizer)
+        if isinstance(scheduler, Cosine) and scheduler.epochs is None:
+            scheduler.epochs = self.trainer.max_epochs
+        return [optimizer], [scheduler]
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["mrirecon"] = self.record
+        checkpoint["rng"] = torch.get_rng_state()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if "rng" in checkpoint:
+            torch.set_rng_state(checkpoint["rng"])
