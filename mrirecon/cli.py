@@ -38,7 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return int(import_module("mrirecon.commands.fit").main(name, rest))
         return call(getattr(import_module(f"mrirecon.commands.{name}"), name), name, rest)
     except InputError as error:
-        print(f"mrirecon {name}: {error}", file=sys.stderr)
+        # From a worker process the message comes wrapped in that process's traceback.
+        print(f"mrirecon {name}: {str(error).rsplit('InputError: ', 1)[-1].strip()}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"mrirecon {name}: interrupted", file=sys.stderr)

@@ -49,7 +49,7 @@ class Summary:
     """Scores over the volumes of one group (None: all of them) in one reconstruction.
 
     spread: 2 standard deviations over volumes, None for a single volume. difference: mean of (this reconstruction -
-    the first one) over the same volumes; None for the first one, and where the first has other volumes in this group.
+    the one compared against) over the same volumes; None for that one, and where it has other volumes in this group.
     """
 
     group: tuple[str, float | None] | None
@@ -104,19 +104,26 @@ def score_pair(pair: Pair, acceleration: float | None = None) -> list[VolumeScor
     return results
 
 
-def summarise(results: Sequence[VolumeScores]) -> list[Summary]:
-    """Summaries by acquisition and acceleration, then over all volumes where there are several groups."""
+def summarise(results: Sequence[VolumeScores], against: str | None = None) -> list[Summary]:
+    """Summaries by acquisition and acceleration, then over all volumes where there are several groups.
+
+    against: label of the reconstruction that the others are compared with; the first unless given. Raises InputError
+        for a label that is not there.
+    """
     labels = list(dict.fromkeys(r.reconstruction for r in results))
+    reference = labels[0] if against is None else against
+    if reference not in labels:
+        raise InputError(f"--against {against}: there is no such reconstruction; expected one of {', '.join(labels)}")
     groups = sorted({(r.acquisition, r.acceleration) for r in results}, key=lambda g: (g[0], g[1] or 0))
     whole: list[tuple[str, float | None] | None] = [*groups, None] if len(groups) > 1 else [*groups]
     summaries = []
     for group in whole:
         members = [r for r in results if group in (None, (r.acquisition, r.acceleration))]
-        first = {r.volume: r.scores for r in members if r.reconstruction == labels[0]}
+        other = {r.volume: r.scores for r in members if r.reconstruction == reference}
         for label in labels:
             own = {r.volume: r.scores for r in members if r.reconstruction == label}
             if own:
-                summaries.append(_summary(group, label, own, first if label != labels[0] else {}))
+                summaries.append(_summary(group, label, own, other if label != reference else {}))
     return summaries
 
 
@@ -177,7 +184,7 @@ def report(results: Sequence[VolumeScores], summaries: Sequence[Summary]) -> dic
                 "volumes": s.volumes,
                 "mean": plain(s.mean),
                 "two_std": plain(s.spread),
-                "difference_to_first": plain(s.difference),
+                "difference": plain(s.difference),
             }
             for s in summaries
         ],
@@ -225,15 +232,15 @@ def _some(names: Sequence[str], most: int = 5) -> str:
 
 
 def _summary(
-    group: tuple[str, float | None] | None, label: str, own: dict[str, Scores], first: dict[str, Scores]
+    group: tuple[str, float | None] | None, label: str, own: dict[str, Scores], other: dict[str, Scores]
 ) -> Summary:
     values = np.array(list(own.values()))
     difference = spread = None
     with np.errstate(invalid="ignore"):  # the infinite PSNR of a perfect reconstruction
         if len(values) > 1:
             spread = Scores(*(2 * values.std(axis=0, ddof=1)).tolist())
-        if own.keys() == first.keys():
-            difference = Scores(*np.mean([np.subtract(own[v], first[v]) for v in own], axis=0).tolist())
+        if own.keys() == other.keys():
+            difference = Scores(*np.mean([np.subtract(own[v], other[v]) for v in own], axis=0).tolist())
         return Summary(group, label, len(values), Scores(*values.mean(axis=0).tolist()), spread, difference)
 
 

@@ -39,7 +39,9 @@ class ProximalGradient(nn.Module):
 
 
 class ModelBased(nn.Module):
-    """x <- (A^H A + lam I)^-1 (A^H y + lam D(x)), by conjugate gradients started at x.
+    """x <- (A^H A + lam I)^-1 (A^H y + lam z) with z = D(x), by conjugate gradients started at z.
+
+    The start is the denoised image, as it solves the equation where lam is large; few iterations then do.
 
     Args:
         denoiser: the learned denoiser D.
@@ -57,8 +59,9 @@ class ModelBased(nn.Module):
 
     def forward(self, x: Tensor, problem: Problem) -> Tensor:
         lam = self.log_weight.exp()
-        b = problem.AHy + lam * self.denoiser(x)
-        return conjugate_gradient(lambda v: problem.A.normal(v) + lam * v, b, x0=x, iterations=self.iterations)
+        z = self.denoiser(x)
+        b = problem.AHy + lam * z
+        return conjugate_gradient(lambda v: problem.A.normal(v) + lam * v, b, x0=z, iterations=self.iterations)
 
 
 def run(steps: Iterable[nn.Module], x: Tensor, problem: Problem, recompute: bool = False) -> Tensor:

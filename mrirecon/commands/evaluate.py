@@ -12,11 +12,13 @@ def evaluate(
     picture: Path | None = None,
     acquisition: str | None = None,
     acceleration: float | None = None,
+    against: str | None = None,
 ) -> int:
     """Score reconstructions against targets: NMSE, PSNR and SSIM of every volume, as fastMRI's evaluate.py does.
 
     Files are matched by name. The table gives mean and spread over volumes by acquisition and acceleration; several
-    reconstructions are compared in it, with their difference to the first.
+    reconstructions are compared in it, with their difference to the first,
+    or to the one that --against names.
 
     Args:
         targets: Folder of fastMRI files with reconstruction_rss (reconstruction_esc in single-coil files), or one file.
@@ -26,6 +28,7 @@ def evaluate(
             maps; replaced if it exists. Give one target file to choose the volume.
         acquisition: Score only volumes of this acquisition, such as AXT2.
         acceleration: Score only reconstructions of this acceleration, as their file or else the target's says.
+        against: Name of the folder that the others are compared with; the first unless given.
     """
     from rich.console import Console
     from rich.progress import track
@@ -46,7 +49,7 @@ def evaluate(
         raise InputError(
             f"no volume has acceleration {acceleration:g}; leave --acceleration out to see those there are"
         )
-    summaries = summarise(results)
+    summaries = summarise(results, against)
     console = Console()
     # Piped output has no width of its own, and rich would cut the table to 80 columns.
     (console if console.is_terminal else Console(width=140)).print(table(summaries))

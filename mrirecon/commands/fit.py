@@ -85,6 +85,7 @@ class Cli(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.link_arguments("seed_everything", "data.seed")
+        parser.link_arguments("seed_everything", "model.seed")
 
     def after_instantiate_classes(self) -> None:
         # The full k-space is read only for a loss that is compared with the complex image.

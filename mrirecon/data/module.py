@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
@@ -46,7 +45,6 @@ class FastMRIData(LightningDataModule):
         seed: Of order and masks in training, and of the choice of volumes.
         volume_sample_rate: Part of the training volumes to use, 0 to 1.
         val_volume_sample_rate: Part of the validation volumes to use, 0 to 1.
-        keep_full: Give the k-space before undersampling too, from which the complex target is made.
     """
 
     def __init__(
@@ -67,13 +65,8 @@ class FastMRIData(LightningDataModule):
         seed: int = 0,
         volume_sample_rate: float = 1.0,
         val_volume_sample_rate: float = 1.0,
-        keep_full: bool = True,
     ) -> None:
         super().__init__()
-        # Checkpoints are read with weights_only=True, which refuses our dataclasses; they go in as dictionaries.
-        self.save_hyperparameters(ignore=["sampling", "test_sampling", "calibration"], logger=False)
-        parts = {"sampling": sampling, "test_sampling": test_sampling, "calibration": calibration}
-        self.hparams.update({name: part and asdict(part) for name, part in parts.items()})
         for name, rate in (("volume", volume_sample_rate), ("val_volume", val_volume_sample_rate)):
             if not 0 < rate <= 1:
                 raise InputError(f"{name}_sample_rate={rate}; expected more than 0 and at most 1")
@@ -97,7 +90,7 @@ class FastMRIData(LightningDataModule):
         self.num_workers = num_workers
         self.seed = seed
         self.rates = {"train": volume_sample_rate, "val": val_volume_sample_rate}
-        self.keep_full = keep_full
+        self.keep_full = True  # give the k-space before undersampling too; unset for losses on the magnitude
         self._position = {"epoch": 0, "batches": 0}
 
     def prepare_data(self) -> None:
@@ -176,10 +169,16 @@ class FastMRIData(LightningDataModule):
             slices,
             sampler=batches,
             batch_size=None,
+            collate_fn=_as_it_is,
             num_workers=self.num_workers,
             pin_memory=torch.cuda.is_available(),
             persistent_workers=batches.seed is not None and self.num_workers > 0,
         )
+
+
+def _as_it_is(batch: Any) -> Any:
+    """In place of torch's conversion, which would turn the tuples of a batch into lists."""
+    return batch
 
 
 class _Loader(DataLoader[Slice]):

@@ -30,8 +30,8 @@ class Slice(NamedTuple):
     crop: the (h, w) in the middle of an image (H, W) that is scored; the target's size where there is one.
     n_low: fully sampled lines in the middle of k-space, by the rule of the mask. One per slice, as all that follow.
     acceleration: samples of the grid per sample kept. asked: the acceleration that the mask was drawn for.
-    volume: path of the file. index: slice in the volume. n_slices: of the volume. acquisition: fastMRI's name.
-    maps: (batch, map, coil, H, W), complex64; None until ``MapCache.attach`` has estimated them, on the device in use.
+    number: of the slice in its data set. volume: path of the file. index: slice in the volume. n_slices: of the volume.
+    acquisition: fastMRI's name.
     maps: (batch, map, coil, H, W), complex64, once ``MapCache.attach`` has added them.
     """
 
@@ -44,6 +44,7 @@ class Slice(NamedTuple):
     n_low: tuple[int, ...]
     acceleration: tuple[float, ...]
     asked: tuple[float, ...]
+    number: tuple[int, ...]
     volume: tuple[str, ...]
     index: tuple[int, ...]  # type: ignore[assignment]  # the tuple's own search is not missed
     n_slices: tuple[int, ...]
@@ -132,6 +133,7 @@ class Slices(Dataset[Slice]):
             n_low=tuple(pattern.n_low for pattern in patterns),
             acceleration=tuple(pattern.acceleration for pattern in patterns),
             asked=tuple(pattern.asked for pattern in patterns),
+            number=tuple(number for _, number in keys),
             volume=tuple(str(volume.path) for volume in volumes),
             index=indices,
             n_slices=tuple(volume.n_slices for volume in volumes),

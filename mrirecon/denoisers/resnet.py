@@ -52,6 +52,8 @@ class ResNet(Denoiser):
         self.last = conv(channels, 2 * n_maps)
         nn.init.zeros_(self.last.weight)  # type: ignore[arg-type]
         nn.init.zeros_(self.last.bias)  # type: ignore[arg-type]
+        # 1.2 times faster on CPUs, 2.3 times with bfloat16.
+        nn.utils.convert_conv2d_weight_memory_format(self, torch.channels_last)
 
     def forward(self, x: Tensor) -> Tensor:
         z = self.first(to_channels(x))

@@ -6,6 +6,7 @@ from mrirecon.physics.linop import Adjoint, Composed, LinearOperator
 from mrirecon.physics.mask import Mask
 from mrirecon.physics.problem import Problem
 from mrirecon.physics.sense import Sense, sense
+from mrirecon.physics.strip import strip
 
 __all__ = [
     "Adjoint",
@@ -18,4 +19,5 @@ __all__ = [
     "Sense",
     "orthonormal",
     "sense",
+    "strip",
 ]

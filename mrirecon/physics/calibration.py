@@ -28,7 +28,7 @@ class Calibration:
     width: int = 24
     kernel: int = 6
     threshold: float = 0.02
-    crop: float = 0.0
+    crop: float = 0.9
     iterations: int = 50
 
     def __post_init__(self) -> None:

@@ -50,13 +50,26 @@ class Sense(LinearOperator):
         return self._ramp.conj() * Coils(self.maps).combined(z.conj_physical_())
 
     def normal(self, x: Tensor) -> Tensor:
-        z = Coils(self.maps).forward(x)
+        if len(x) == 1 or x.device.type != "cpu":
+            return self._normal(self.maps, self._shifted_mask, x)
+        # On a CPU one item at a time: its coil images stay near the cache, in memory that the next item uses again.
+        items = zip(
+            self.maps.expand(len(x), *self.maps.shape[1:]).split(1),
+            self._shifted_mask.expand(len(x), *self.mask.shape[1:]).split(1),
+            x.split(1),
+            strict=True,
+        )
+        return torch.cat([self._normal(*item) for item in items])
+
+    def _normal(self, maps: Tensor, shifted_mask: Tensor, x: Tensor) -> Tensor:
+        S = Coils(maps)
+        z = S.forward(x)
         if self._masked_axes:
-            z = torch.fft.fftn(z, dim=self._masked_axes).mul_(self._shifted_mask)
+            z = torch.fft.fftn(z, dim=self._masked_axes).mul_(shifted_mask)
             z = torch.fft.ifftn(z, dim=self._masked_axes)
         else:
-            z = z.mul_(self._shifted_mask)
-        return Coils(self.maps).combined(z.conj_physical_())
+            z = z.mul_(shifted_mask)
+        return S.combined(z.conj_physical_())
 
     @cached_property
     def _axes(self) -> tuple[int, ...]:

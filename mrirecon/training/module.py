@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.cli import LRSchedulerCallable, OptimizerCallable
@@ -17,6 +18,7 @@ from mrirecon.errors import InputError
 from mrirecon.imaging import magnitude, pose, sense_target
 from mrirecon.losses import L1, Loss
 from mrirecon.metrics import VolumeMetrics
+from mrirecon.physics import Problem, strip
 from mrirecon.training.schedule import Cosine
 from mrirecon.training.stages import Link, Local, stage_losses, stages_of
 from mrirecon.unrolled import Unrolled
@@ -38,8 +40,12 @@ class Reconstruction(pl.LightningModule):
         recompute: keep no activations inside a step and compute them again in the backward pass.
         optimizer: makes the optimiser of all parameters.
         scheduler: makes the learning-rate schedule, stepped after every epoch; null for a constant rate.
+        rows: train on so many neighbouring rows of an image at a time, drawn anew for every batch, at that fraction
+            of the time and memory; exact but for the denoiser's view at the edges (``mrirecon.physics.strip``). For
+            masks of whole columns and the target ``sense``; null for whole images.
         clip: largest norm of the gradient of one stage; null for no limit.
         init_from: checkpoint or run folder whose weights training starts from.
+        seed: of the strips' places; the command line sets it by --seed_everything.
     """
 
     link: Link
@@ -51,10 +57,12 @@ class Reconstruction(pl.LightningModule):
         target: Literal["sense", "rss"] | None = None,
         steps_per_stage: int | None = None,
         recompute: bool = False,
+        rows: int | None = None,
         optimizer: OptimizerCallable = torch.optim.Adam,
         scheduler: LRSchedulerCallable | None = None,
         clip: float | None = None,
         init_from: str | None = None,
+        seed: int = 0,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
@@ -66,11 +74,15 @@ class Reconstruction(pl.LightningModule):
                 "complex losses (L1, L2) compare with the complex image 'sense', magnitude losses (MagnitudeL1, SSIM) "
                 "with the file's 'rss'"
             )
+        if rows is not None and (rows < 1 or self.loss.target != "sense"):
+            raise InputError(f"model.rows is {rows}; expected at least 1, and a loss with the target 'sense'")
+        self.rows = rows
         self.stages = stages_of(len(net.sequence), steps_per_stage)
         self.recompute = recompute
         self.make_optimizer = optimizer
         self.make_scheduler = scheduler
         self.clip = clip
+        self.seed = seed
         self.link = Local()
         self.record: dict[str, Any] | None = None  # how to make `net` again; set by the command line, see checkpoint.py
         self.volumes = VolumeMetrics()
@@ -85,6 +97,8 @@ class Reconstruction(pl.LightningModule):
     def training_step(self, batch: Slice, batch_idx: int) -> None:
         problem, scale = pose(batch)
         loss = self.loss_of(batch, scale)
+        if self.rows is not None:
+            problem, loss = self.some_rows(self.rows, batch, scale, problem)
         optimizer = self.optimizers()
         assert isinstance(optimizer, pl.core.optimizer.LightningOptimizer)
         optimizer.zero_grad()
@@ -117,6 +131,17 @@ class Reconstruction(pl.LightningModule):
             return lambda x: self.loss(x, reference, peak)
         reference = batch.target / scale[:, 0]
         return lambda x: self.loss(magnitude(x, batch.crop), reference, peak)
+
+    def some_rows(
+        self, rows: int, batch: Slice, scale: Tensor, problem: Problem
+    ) -> tuple[Problem, Callable[[Tensor], Tensor]]:
+        """The problem and the loss of a strip of rows, its place drawn from (seed, epoch, sample)."""
+        height = problem.AHy.shape[-2]
+        rows = min(rows, height)
+        rng = np.random.default_rng((self.seed, self.current_epoch, *batch.number))
+        start = int(rng.integers(height - rows + 1))
+        reference = (sense_target(batch) / scale)[..., start : start + rows, :]
+        return strip(problem, start, rows), lambda x: self.loss(x, reference, batch.peak)
 
     def validation_step(self, batch: Slice, batch_idx: int) -> Tensor:
         problem, scale = pose(batch)

@@ -8,8 +8,8 @@ import h5py
 import numpy as np
 import pytest
 
+from mrirecon.cropping import center_crop
 from mrirecon.data import (
-    center_crop,
     ismrmrd_header,
     list_volumes,
     read_kspace,

@@ -83,11 +83,10 @@ def test_every_operator_obeys_the_laws(case: Case, dtype: torch.dtype) -> None:
     assert_linear_operator(case.make(dtype), case.x_shape, case.y_shape, dtype)
 
 
-@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-def test_no_operator_is_longer_than_one(case: Case) -> None:
+@pytest.mark.parametrize("name", [name for name in CASES if name != "Coils, not normalised"])
+def test_no_operator_is_longer_than_one(name: str) -> None:
+    case = CASES[name]
     A = case.make(torch.complex128)
-    if isinstance(A, Coils) and orthonormal(A.maps)[1]:
-        pytest.skip("Coils takes maps as they are; `sense` normalises")
     n = torch.Size(case.x_shape[1:]).numel()
     columns = torch.eye(n, dtype=torch.complex128).reshape(n, *case.x_shape[1:])
     matrix = torch.stack([A.forward(column.expand(case.x_shape))[0].flatten() for column in columns], 1)

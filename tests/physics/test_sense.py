@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import sigpy
@@ -9,7 +11,7 @@ import sigpy.mri
 import torch
 from torch import Tensor
 
-from mrirecon.physics import Coils, Fourier, orthonormal, sense
+from mrirecon.physics import Coils, Fourier, LinearOperator, orthonormal, sense
 from mrirecon.physics.sense import Sense, composed
 from mrirecon.testing import complex_normal, relative_error
 
@@ -49,10 +51,9 @@ def test_gradients_reach_image_and_maps_through_the_products_in_place(method: st
     at = y if method == "adjoint" else x
     weight = complex_normal(tuple(getattr(sense(maps, mask), method)(at).shape), torch.complex128, seed=7)
 
-    def gradients(make: type[Sense] | object) -> tuple[Tensor, ...]:
+    def gradients(make: Callable[[Tensor, Tensor], LinearOperator]) -> tuple[Tensor, ...]:
         leaves = maps.clone().requires_grad_(), at.clone().requires_grad_()
-        A = make(leaves[0], mask)  # type: ignore[operator]
-        loss = (weight.conj() * getattr(A, method)(leaves[1])).real.sum()
+        loss = (weight.conj() * getattr(make(leaves[0], mask), method)(leaves[1])).real.sum()
         return torch.autograd.grad(loss, leaves)
 
     for found, expected in zip(gradients(Sense), gradients(composed), strict=True):

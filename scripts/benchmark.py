@@ -1,0 +1,48 @@
+"""Speed of mrirecon beside its peers, in one run: scripts/benchmark.py NAME [--json FILE] [--setup-peers].
+
+The peers live in an environment of their own, which --setup-peers makes (.peers, about 2 GB). Where it exists, both
+sides are measured in it, in one process; where it does not, the peers that are not installed are named as missing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from benchmarks.measure import Report, show, write_json
+
+from benchmarks import peers
+
+NAMES = ("operators", "loader")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("name", choices=NAMES, help="what to measure")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write machine, versions, rows and goals to FILE")
+    parser.add_argument("--setup-peers", action="store_true", help="first install the peers into .peers")
+    arguments = parser.parse_args()
+    if arguments.setup_peers:
+        peers.set_up()
+    if peers.PYTHON.exists() and Path(sys.prefix).resolve() != peers.FOLDER:
+        sys.exit(in_peers_environment(arguments))
+    report: Report = importlib.import_module(f"benchmarks.{arguments.name}").measure()
+    show(report)
+    if arguments.json:
+        write_json(report, arguments.json)
+
+
+def in_peers_environment(arguments: argparse.Namespace) -> int:
+    """Run this script again with the peers' interpreter, and this checkout first on its path."""
+    command = [str(peers.PYTHON), str(Path(__file__).resolve()), arguments.name]
+    if arguments.json:
+        command += ["--json", str(arguments.json)]
+    return subprocess.run(command, env=os.environ | {"PYTHONPATH": str(peers.ROOT)}).returncode
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,121 @@
+"""The common form of all benchmarks: sides that alternate, medians, one table, one JSON file.
+
+A benchmark is a module of this folder with ``measure() -> Report``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from statistics import median
+from typing import Literal, NamedTuple
+
+import torch
+
+Side = Callable[[], object]
+
+
+class Goal(NamedTuple):
+    """A figure of the report and what it should be: at most (lower) or at least (higher) the bound."""
+
+    value: float
+    bound: float
+    better: Literal["lower", "higher"]
+
+    @property
+    def met(self) -> bool:
+        return self.value <= self.bound if self.better == "lower" else self.value >= self.bound
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a benchmark found.
+
+    rows: one mapping of column to value per line of the table, all with the same columns.
+    goals: figures with a bound; one that could not be measured is left out.
+    missing: peers that are not installed, or gave a wrong result, with the reason.
+    packages: distributions whose versions belong to the figures.
+    """
+
+    rows: Sequence[Mapping[str, str | float]]
+    goals: Mapping[str, Goal]
+    packages: Sequence[str]
+    missing: Mapping[str, str] = field(default_factory=dict)
+
+
+def alternate(sides: Mapping[str, Side], repeats: int = 15, warm_up: int = 2) -> dict[str, float]:
+    """Seconds per call of each side, the median of ``repeats``.
+
+    The sides take turns, so that a busy moment of the machine falls on all of them alike.
+    """
+    for side in sides.values():
+        for _ in range(warm_up):
+            side()
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    for _ in range(repeats):
+        for name, side in sides.items():
+            start = time.perf_counter()
+            side()
+            seconds[name].append(time.perf_counter() - start)
+    return {name: median(taken) for name, taken in seconds.items()}
+
+
+def show(report: Report) -> None:
+    """The table, the goals, and who was missing."""
+    columns = list(report.rows[0])
+    lines = [columns, *([written(row[column]) for column in columns] for row in report.rows)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(columns))]
+    for line in lines:
+        print("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip())
+    print()
+    for name, goal in report.goals.items():
+        sign = "<=" if goal.better == "lower" else ">="
+        print(f"{name:36s} {goal.value:7.2f}  goal {sign} {goal.bound:g}  {'met' if goal.met else 'NOT MET'}")
+    for name, reason in report.missing.items():
+        print(f"missing: {name} ({reason})")
+
+
+def write_json(report: Report, path: Path) -> None:
+    """The report as JSON, under a temporary name until it is whole."""
+    content = {
+        "machine": machine(),
+        "versions": {"python": platform.python_version()} | {name: installed(name) for name in report.packages},
+        "rows": [dict(row) for row in report.rows],
+        "goals": {name: goal._asdict() for name, goal in report.goals.items()},
+        "missing": dict(report.missing),
+    }
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    temporary.write_text(json.dumps(content, indent=1) + "\n")
+    temporary.replace(path)
+
+
+def machine() -> dict[str, str | int]:
+    names = [line.split(":", 1)[1].strip() for line in cpu_lines() if line.startswith("model name")]
+    return {
+        "cpu": names[0] if names else platform.processor() or platform.machine(),
+        "cores": os.cpu_count() or 1,
+        "threads": torch.get_num_threads(),
+        "system": platform.platform(),
+    }
+
+
+def cpu_lines() -> list[str]:
+    path = Path("/proc/cpuinfo")  # Linux only; elsewhere the platform's own name must do
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def installed(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def written(value: str | float) -> str:
+    return value if isinstance(value, str) else f"{value:.3g}"
