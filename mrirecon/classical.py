@@ -53,16 +53,11 @@ def l1_wavelet(problem: Problem, strength: float, wavelet: str = "db4", iteratio
     One set of maps only. Lustig et al. 2007, doi:10.1002/mrm.21391.
     """
     _check("l1-wavelet", strength, iterations)
-    # The families of PyWavelets whose transform is orthogonal, so that thresholding it is a proximal map.
-    if not re.fullmatch(r"haar|(db|sym|coif)\d+", wavelet):
-        raise InputError(f"wavelet={wavelet!r}; expected an orthogonal one: haar, or db, sym, coif with a number")
+    check_wavelet(wavelet)
     AHy = problem.AHy
     if AHy.shape[1] != 1:
         raise InputError(f"l1-wavelet with {AHy.shape[1]} sets of maps; expected one set: estimate maps with 1 set")
-    try:
-        W = sp.linop.Wavelet(AHy.shape[2:], wave_name=wavelet)
-    except ValueError as error:
-        raise InputError(f"wavelet={wavelet!r}: {error}; try 'db4'") from None
+    W = sp.linop.Wavelet(AHy.shape[2:], wave_name=wavelet)
     shrink = sp.prox.UnitaryTransform(sp.prox.L1Reg(W.oshape, strength), W)
 
     def gradient(x: np.ndarray) -> np.ndarray:
@@ -78,6 +73,19 @@ def l1_wavelet(problem: Problem, strength: float, wavelet: str = "db4", iteratio
         while not fista.done():
             fista.update()
     return torch.from_numpy(fista.x).to(AHy.device)
+
+
+def check_wavelet(wavelet: str) -> None:
+    """Raises InputError for what is no orthogonal wavelet of PyWavelets: thresholding another is no proximal map."""
+    try:
+        if re.fullmatch(r"haar|(db|sym|coif)\d+", wavelet):
+            sp.linop.Wavelet((8, 8), wave_name=wavelet)
+            return
+    except ValueError:  # such as db99
+        pass
+    raise InputError(
+        f"wavelet={wavelet!r}; expected an orthogonal one: haar, db1 to db38, sym2 to sym20, coif1 to coif17"
+    )
 
 
 def _check(method: str, strength: float, iterations: int) -> None:

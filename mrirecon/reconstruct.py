@@ -17,7 +17,7 @@ from torch import Tensor
 
 from mrirecon import __version__
 from mrirecon.checkpoint import Trained
-from mrirecon.classical import cg_sense, l1_wavelet, zero_filled
+from mrirecon.classical import cg_sense, check_wavelet, l1_wavelet, zero_filled
 from mrirecon.data.batches import Batches
 from mrirecon.data.fastmri import Volume
 from mrirecon.data.maps import MapCache
@@ -48,8 +48,11 @@ def classical(name: Classical, strength: float | None = None, wavelet: str = "db
         return Method(zero_filled, {"method": name})
     if strength is None:
         raise InputError(f"{name} needs --strength; 0.01 is a start, and `mrirecon tune` finds the best for your scans")
+    if not 0 <= strength < float("inf"):
+        raise InputError(f"--strength {strength}; expected a number of at least 0")
     if name == "cg-sense":
         return Method(partial(cg_sense, strength=strength), {"method": name, "strength": strength})
+    check_wavelet(wavelet)
     solve = partial(l1_wavelet, strength=strength, wavelet=wavelet)
     return Method(solve, {"method": name, "strength": strength, "wavelet": wavelet})
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 import warnings
 from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -173,17 +175,19 @@ def start(
     return cli.exit_code
 
 
+class Latest(ModelCheckpoint):
+    """A class of its own, so that cards may add a ModelCheckpoint of any settings: Lightning wants them to differ."""
+
+
 def checkpoints(run: Path) -> list[ModelCheckpoint]:
     """The best epoch by volume SSIM, and the latest state, every epoch and every ten minutes, to resume from."""
-    from datetime import timedelta
-
     folder = run / "checkpoints"
     latest: dict[str, Any] = {"dirpath": folder, "filename": "last", "enable_version_counter": False}
     best = {**latest, "filename": "best", "monitor": "val_ssim", "mode": "max"}
     return [
         ModelCheckpoint(**best),
-        ModelCheckpoint(**latest, every_n_epochs=1),
-        ModelCheckpoint(**latest, train_time_interval=timedelta(minutes=10)),
+        Latest(**latest, every_n_epochs=1),
+        Latest(**latest, train_time_interval=timedelta(minutes=10)),
     ]
 
 
@@ -215,9 +219,11 @@ def saved_config(run: Path) -> str:
 
 def quieten() -> None:
     """Keep what a user can act on: Lightning's advertisements and advice about worker counts are not."""
+    os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")  # Lightning's own calls
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message=".*treespec, LeafSpec.*")
     warnings.filterwarnings("ignore", message=".*callbacks used to create the checkpoint need to be provided.*")
     warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")
+    warnings.filterwarnings("ignore", message=".*[Uu]sing ModelCheckpoint with manual optimization.*")
     warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
     logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(lambda r: "Tip:" not in r.getMessage())

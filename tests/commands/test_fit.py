@@ -1,0 +1,160 @@
+"""Training from the command line: cards, runs, resuming."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from mrirecon import checkpoint
+from mrirecon.cli import main
+from tests.commands.conftest import NET, QUIET, fit_words
+
+
+def weights(path: Path) -> dict[str, torch.Tensor]:
+    return torch.load(path, weights_only=True)["state_dict"]
+
+
+def test_a_run_holds_what_is_needed_to_use_and_to_resume_it(trained: Path) -> None:
+    files = {str(path.relative_to(trained)) for path in trained.rglob("*") if path.is_file()}
+    assert {"config.yaml", "checkpoints/best.ckpt", "checkpoints/last.ckpt"} <= files
+    assert any("tfevents" in name for name in files)
+    assert checkpoint.load(trained).path == trained / "checkpoints" / "best.ckpt"
+
+
+def test_checkpoints_and_the_command_line_agree_on_the_network(trained: Path) -> None:
+    net = checkpoint.load(trained).net
+    assert len(net.sequence) == 2 and net.steps[0].denoiser.first.weight.shape[0] == 4
+
+
+@pytest.mark.parametrize("every", ["every_n_epochs: 1", "every_n_train_steps: 4"])
+def test_a_resumed_run_ends_with_the_same_weights_optimiser_and_schedule(
+    data: Path, tmp_path: Path, every: str
+) -> None:
+    # Six slices: an epoch has six batches, so that step 4 lies inside one.
+    card = tmp_path / "keep.yaml"
+    key, value = every.split(": ")
+    keep = {"dirpath": str(tmp_path / "kept"), "filename": "{step}", "save_top_k": -1, key: int(value)}
+    callback = {"class_path": "pytorch_lightning.callbacks.ModelCheckpoint", "init_args": keep}
+    card.write_text(yaml.safe_dump({"trainer": {"callbacks": [callback]}}))
+    whole = tmp_path / "whole"
+    assert main(fit_words(data, whole, "-c", str(card), "--trainer.max_epochs", "3")) == 0
+    kept = min((tmp_path / "kept").glob("*.ckpt"), key=lambda path: int(path.stem.split("=")[1]))
+    last = whole / "checkpoints" / "last.ckpt"
+    ends = [torch.load(last, weights_only=True)]
+    shutil.copy(kept, last)  # as if the run had been killed there
+    assert main(["fit", "--resume", "--run", str(whole)]) == 0
+    ends.append(torch.load(last, weights_only=True))
+    assert ends[0]["global_step"] == ends[1]["global_step"] == 18
+    same(ends[0]["state_dict"], ends[1]["state_dict"])
+    same(ends[0]["optimizer_states"], ends[1]["optimizer_states"])
+    assert ends[0]["lr_schedulers"] == ends[1]["lr_schedulers"]
+
+
+def same(a: object, b: object) -> None:
+    if isinstance(a, torch.Tensor):
+        assert isinstance(b, torch.Tensor) and torch.equal(a, b)
+    elif isinstance(a, dict):
+        assert isinstance(b, dict) and a.keys() == b.keys()
+        for key in a:
+            same(a[key], b[key])
+    elif isinstance(a, list):
+        assert isinstance(b, list) and len(a) == len(b)
+        for x, y in zip(a, b, strict=True):
+            same(x, y)
+    else:
+        assert a == b
+
+
+def test_the_same_seed_trains_the_same_weights_and_another_seed_others(data: Path, tmp_path: Path) -> None:
+    for name, seed in (("a", "5"), ("b", "5"), ("c", "6")):
+        words = fit_words(data, tmp_path / name, "--trainer.max_epochs", "1", "--seed_everything", seed)
+        assert main(words) == 0
+    a, b, c = (weights(tmp_path / name / "checkpoints" / "last.ckpt") for name in "abc")
+    same(a, b)
+    assert not torch.equal(a["net.steps.0.denoiser.first.weight"], c["net.steps.0.denoiser.first.weight"])
+
+
+def test_end_to_end_checkpointed_and_greedy_share_one_checkpoint_format(
+    data: Path, trained: Path, tmp_path: Path
+) -> None:
+    start = ["--model.init_from", str(trained), "--trainer.max_epochs", "1"]
+    ends = {}
+    for card in ("end_to_end", "checkpointed", "greedy"):
+        words = fit_words(data, tmp_path / card, "-c", f"train/{card}", *start)
+        assert main(words) == 0
+        ends[card] = torch.load(tmp_path / card / "checkpoints" / "last.ckpt", weights_only=True)
+    same(ends["end_to_end"]["state_dict"], ends["checkpointed"]["state_dict"])
+    assert ends["greedy"]["state_dict"].keys() == ends["end_to_end"]["state_dict"].keys()
+    groups = [[group["params"] for group in end["optimizer_states"][0]["param_groups"]] for end in ends.values()]
+    assert groups[0] == groups[1] == groups[2]
+
+
+def test_training_on_strips_runs_and_learns(data: Path, tmp_path: Path) -> None:
+    words = fit_words(data, tmp_path / "run", "-c", "train/strips", "--model.rows", "16", "--trainer.max_epochs", "1")
+    assert main([*words, "--trainer.check_val_every_n_epoch", "1"]) == 0
+    assert checkpoint.load(tmp_path / "run").net.steps[0].denoiser.last.weight.abs().max() > 0
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["fit", "-c", "models/nothing"], "there is no card 'models/nothing'"),
+        (["fit", "-c", "models/pgd_resnet", "-c", "train/greedy"], "no files for val; give --data.path or"),
+        (["fit", "--resume", "--run", "nowhere"], "nowhere has no config.yaml"),
+        (["test", "--run", "nowhere"], "nowhere has no config.yaml"),
+        (["validate"], "usage"),
+        (["predict", "-c", "models/pgd_resnet"], "name a run folder with --run"),
+        (["reconstrukt"], "there is no command 'reconstrukt'"),
+    ],
+)
+def test_what_cannot_start_says_why(mrirecon, words, message, tmp_path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.chdir(tmp_path)
+    done = mrirecon(*words)
+    assert message in done.err + done.out
+    assert done.code == (0 if message == "usage" else 2)
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--data.sampling.accelerations", "[0.5]"], "acceleration 0.5; expected a number from 1 up"),
+        (["--model.steps_per_stage", "3"], "steps_per_stage=3 does not fit a network of 2 steps"),
+        (["--model.target", "rss"], "model.target is 'rss', but the loss L1 needs 'sense'"),
+        (["--model.net.init_args.n_steps", "0"], "n_steps is 0"),
+        (["--data.train", "nowhere"], "nowhere does not exist"),
+        (["--model.nett", "3"], "nett"),
+        (["--trainer.max_epochs", "many"], "max_epochs"),
+        (["--model.loss", "mrirecon.losses.SSIM", "--model.target", "null", "--model.rows", "8"], "model.rows is 8"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(mrirecon, data, tmp_path, more, message) -> None:  # type: ignore[no-untyped-def]
+    done = mrirecon(*fit_words(data, tmp_path / "run", *more))
+    assert done.code == 2 and message in done.err
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_an_earlier_run_is_not_written_over(mrirecon, data, trained) -> None:  # type: ignore[no-untyped-def]
+    done = mrirecon(*fit_words(data, trained))
+    assert done.code == 2 and "already holds a training run; add --resume" in done.err
+
+
+def test_every_lightning_command_explains_itself(mrirecon) -> None:  # type: ignore[no-untyped-def]
+    for name in ("fit", "validate", "test", "predict"):
+        done = mrirecon(name, "--help")
+        assert done.code == 0 and "--run FOLDER" in done.out and "--KEY VALUE" in done.out
+
+
+def test_validation_and_test_scores_are_printed(mrirecon, data, trained) -> None:  # type: ignore[no-untyped-def]
+    for name, key in (("validate", "val_ssim"), ("test", "test_ssim")):
+        done = mrirecon(name, "--run", trained, *QUIET)
+        assert done.code == 0 and key in done.out
+
+
+def test_a_magnitude_loss_trains_on_files_that_bring_their_mask(data: Path, tmp_path: Path) -> None:
+    words = fit_words(data, tmp_path / "run", "--model.loss", "mrirecon.losses.SSIM", "--model.target", "rss")
+    assert main([*words, "--trainer.max_epochs", "1"]) == 0
+    assert NET
