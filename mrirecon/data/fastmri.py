@@ -13,6 +13,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+import torch
 
 from mrirecon.cropping import center_crop
 from mrirecon.data.handles import open_file, opened
@@ -109,32 +110,21 @@ def read_kspace(volume: Volume, index: int, out: np.ndarray, mask: np.ndarray | 
     Raises InputError where the file cannot be read or holds NaN or infinity, sampled or not: a transform would spread
     one such sample over the whole image.
     """
-    # As bits, all or none: faster than a product, and what is not sampled becomes 0 and never -0, whose sign would tell
-    # of the sample that was there (as it did in fastMRI's test files of June 2019).
-    keep = None if mask is None else np.where(mask > 0, ~np.uint64(0), np.uint64(0))
     with _reading(volume, index):
         kspace = opened(volume.path)["kspace"]
-        parts: list[tuple[np.ndarray, tuple[int, ...]]]
-        if kspace.ndim == 3:
-            parts = [(out[0], (index,))]
-        elif kspace.chunks is not None:  # a compressed chunk may hold all coils: decompress it once
-            parts = [(out, (index,))]
-        else:  # one coil stays in the processor's cache while it is read, checked and masked
-            parts = [(out[coil], (index, coil)) for coil in range(volume.n_coils)]
-        for part, selection in parts:
-            kspace.read_direct(part, selection)
-            real = part.view(np.float32)
-            # One pass in one thread: a sum is finite only if all terms are, but may overflow for huge finite ones.
-            with np.errstate(invalid="ignore", over="ignore"):
-                suspicious = not np.isfinite(real.sum())
-            if suspicious and not np.isfinite(real).all():
-                raise InputError(
-                    f"{volume.path}: slice {index} of kspace holds NaN or infinity; expected finite samples, "
-                    "so export the file again or leave it out"
-                )
-            if keep is not None:
-                bits = part.view(np.uint64)
-                np.bitwise_and(bits, keep, out=bits)
+        kspace.read_direct(out if kspace.ndim == 4 else out[0], (index,))
+    samples = torch.from_numpy(out)  # whose loops run on all threads; numpy's would take longer than the reading
+    # One pass: a sum is finite only if all its terms are, but may overflow for huge finite ones.
+    if not samples.sum().isfinite() and not samples.isfinite().all():
+        raise InputError(
+            f"{volume.path}: slice {index} of kspace holds NaN or infinity; expected finite samples, "
+            "so export the file again or leave it out"
+        )
+    if mask is not None:
+        # As bits, all or none: faster than a product, and what is not sampled becomes 0 and never -0, whose sign would
+        # tell of the sample that was there (as it did in fastMRI's test files of June 2019).
+        keep = torch.from_numpy(np.where(mask > 0, np.int64(-1), np.int64(0)))
+        samples.view(torch.int64).bitwise_and_(keep)
 
 
 def read_target(volume: Volume, index: int, out: np.ndarray) -> None:

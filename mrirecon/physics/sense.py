@@ -17,7 +17,7 @@ from __future__ import annotations
 import warnings
 from dataclasses import dataclass
 from functools import cached_property
-from math import pi
+from math import pi, prod
 
 import torch
 from torch import Tensor
@@ -66,7 +66,7 @@ class Sense(LinearOperator):
         z = S.forward(x)
         if self._masked_axes:
             z = torch.fft.fftn(z, dim=self._masked_axes).mul_(shifted_mask)
-            z = torch.fft.ifftn(z, dim=self._masked_axes)
+            z = torch.fft.ifftn(z, dim=self._masked_axes, norm="forward")
         else:
             z = z.mul_(shifted_mask)
         return S.combined(z.conj_physical_())
@@ -82,7 +82,11 @@ class Sense(LinearOperator):
     @cached_property
     def _shifted_mask(self) -> Tensor:
         mask = self.mask.to(self.maps.dtype)  # complex times real is slower than the conversion saves
-        return torch.fft.ifftshift(mask, self._masked_axes) if self._masked_axes else mask
+        if not self._masked_axes:
+            return mask
+        # The 1/N of the inverse transform joins the mask, which spares the transform a pass.
+        n = prod(self.maps.shape[d] for d in self._masked_axes)
+        return torch.fft.ifftshift(mask, self._masked_axes) / n
 
     @cached_property
     def _ramp(self) -> Tensor:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import importlib
 import tempfile
 from collections.abc import Callable
-from itertools import cycle
 from pathlib import Path
 
 import h5py
@@ -49,10 +48,11 @@ def measure() -> Report:
             sides["fastmri"] = fastmri_reader(path.parent, slices)
         except (ModuleNotFoundError, ValueError) as error:
             missing["fastmri"] = str(error)
-        seconds = alternate({name: in_turn(side) for name, side in sides.items()}, repeats=30, warm_up=SHAPE[0])
-        # On its own, since its transforms would leave the readers a cold cache.
-        whole = {"mrirecon, full path": in_turn(lambda number: posed(slices, cache, number))}
-        seconds |= alternate(whole, warm_up=SHAPE[0])
+        # The sides take turns file by file, as one reads in earnest: slice by slice, each would find the processor's
+        # caches and the allocator as the other left them.
+        passes = {name: whole_file(side) for name, side in sides.items()}
+        passes["mrirecon, full path"] = whole_file(lambda number: posed(slices, cache, number))
+        seconds = {name: t / SHAPE[0] for name, t in alternate(passes).items()}
     bare = seconds["bare read (read_direct)"]
     rows: list[dict[str, str | float]] = [
         {"side": name, "slices_per_s": 1 / t, "bare_reads": t / bare} for name, t in seconds.items()
@@ -72,9 +72,12 @@ def write_noise(path: Path) -> Path:
     return write_volume(path, kspace, reconstruction_rss=target, header=header, attrs=attrs)
 
 
-def in_turn(side: Callable[[int], object]) -> Callable[[], object]:
-    numbers = cycle(range(SHAPE[0]))
-    return lambda: side(next(numbers))
+def whole_file(side: Callable[[int], object]) -> Callable[[], object]:
+    def read() -> None:
+        for number in range(SHAPE[0]):
+            side(number)
+
+    return read
 
 
 def bare_read(path: Path) -> Callable[[int], object]:
