@@ -23,13 +23,14 @@ def main() -> int:
     if HERE.exists():
         shutil.rmtree(HERE)  # only ever made by this script
     data, run = HERE / "data", HERE / "run"
-    for split, volumes in (("train", 48), ("val", 4), ("test", 6)):
-        files = ["--volumes", str(volumes), "--slices", "2", "--coils", "6", "--shape", "[128,128]", "--split", split]
+    for split, volumes in (("train", 60), ("val", 4), ("test", 6)):
+        files = ["--volumes", str(volumes), "--slices", "2", "--coils", "6", "--shape", "[160,160]", "--anatomy", "head", "--snr", "[50,200]", "--split", split]
         do("simulate", data / f"multicoil_{split}", *files)
     cards = ["-c", "datasets/phantom", "-c", "models/modl_unshared", "-c", "train/end_to_end"]
     files: list[str | Path] = ["--data.simulated", "null", "--data.path", data]
     size = ["--model.net.init_args.n_steps", "4", "--model.net.init_args.denoiser.init_args.channels", "32"]
-    do("fit", *cards, *files, *size, "--model.rows", "64", "--trainer.max_epochs", "12", "--run", run)
+    size += ["--model.net.init_args.weight", "0.02", "--model.net.init_args.iterations", "8"]
+    do("fit", *cards, *files, *size, "--model.rows", "64", "--trainer.max_epochs", "15", "--run", run)
 
     do("tune", data / "multicoil_val", "cg-sense", "--strengths", STRENGTHS, "--json", HERE / "cg-sense.json", *MASK)
     strength = str(json.loads((HERE / "cg-sense.json").read_text())["best"])

@@ -88,7 +88,7 @@ def espirit(lines: np.ndarray, shape: tuple[int, int], calibration: Calibration)
             kspace,
             calib_width=n,
             thresh=calibration.threshold,
-            kernel_width=min(calibration.kernel, n // 2 + 1),
+            kernel_width=max(2, min(calibration.kernel, n // 2)),
             crop=calibration.crop,
             max_iter=calibration.iterations,
             show_pbar=False,
