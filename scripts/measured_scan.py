@@ -181,10 +181,10 @@ def best_row(name: str, settings: list[Setting], scores: list[list[list[float]]]
     winners = np.argmax(np.mean(scores, axis=1), axis=0)
     values = [[scores[w][o][k] for k, w in enumerate(winners)] for o in range(len(scores[0]))]
     words = {key: settings[w].words for key, w in zip(SCORES, winners, strict=True)}
-    return row(name, "best on this scan, score by score", words, values)  # type: ignore[arg-type]
+    return row(name, "best on this scan, score by score", words, values)
 
 
-def markdown(report: dict) -> str:  # type: ignore[type-arg]
+def markdown(report: dict) -> str:
     """The rows as the table of the README."""
     lines = [
         "| method | setting | PSNR (dB) | SSIM | body PSNR (dB) | body SSIM |",
@@ -196,7 +196,7 @@ def markdown(report: dict) -> str:  # type: ignore[type-arg]
     return "\n".join(lines)
 
 
-def draw(path: Path, scan: Path, report: dict, models: dict[str, str], sampling: Sampling) -> None:  # type: ignore[type-arg]
+def draw(path: Path, scan: Path, report: dict, models: dict[str, str], sampling: Sampling) -> None:
     """The first offset: target, each classical method as chosen on simulated files, and each network."""
     offset = masks(read_volume(scan), sampling)[:1]
     shown = {}

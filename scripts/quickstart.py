@@ -1,4 +1,4 @@
-"""The main job in small: simulate, train, reconstruct, score; about four minutes on two cores.
+"""The main job in small: simulate, train, reconstruct, score; about three minutes on two cores.
 
 Every line it runs is a command that works alone, and is printed before it runs. Everything goes into ./quickstart.
 """
@@ -14,41 +14,41 @@ from pathlib import Path
 from mrirecon.cli import main as mrirecon
 
 HERE = Path("quickstart")
-MASK = ["--mask_type", "equispaced_fraction", "--accelerations", "4", "--center_fractions", "0.08"]
-STRENGTHS = "[0.001,0.002,0.004,0.008,0.015,0.03,0.06,0.1]"  # for CG-SENSE, two decades
+DATA = f"{HERE}/data"
+MASK = "--mask_type equispaced_fraction --accelerations 4 --center_fractions 0.08"
+# A network small enough for the time: 4 steps of 32 channels instead of 6 of 48.
+NET = "--model.net.init_args.n_steps 4 --model.net.init_args.denoiser.init_args.channels 32"
+DATA_CONSISTENCY = "--model.net.init_args.weight 0.02 --model.net.init_args.iterations 8"
+STRENGTHS = "[0.0005,0.001,0.002,0.004,0.008,0.015,0.03,0.06]"  # for CG-SENSE, two decades
 
 
 def main() -> int:
     start = time.time()
     if HERE.exists():
         shutil.rmtree(HERE)  # only ever made by this script
-    data, run = HERE / "data", HERE / "run"
+    heads = "--slices 2 --coils 6 --shape [160,160] --anatomy head --snr [50,200]"
     for split, volumes in (("train", 60), ("val", 4), ("test", 6)):
-        files = ["--volumes", str(volumes), "--slices", "2", "--coils", "6", "--shape", "[160,160]", "--anatomy", "head", "--snr", "[50,200]", "--split", split]
-        do("simulate", data / f"multicoil_{split}", *files)
-    cards = ["-c", "datasets/phantom", "-c", "models/modl_unshared", "-c", "train/end_to_end"]
-    files: list[str | Path] = ["--data.simulated", "null", "--data.path", data]
-    size = ["--model.net.init_args.n_steps", "4", "--model.net.init_args.denoiser.init_args.channels", "32"]
-    size += ["--model.net.init_args.weight", "0.02", "--model.net.init_args.iterations", "8"]
-    do("fit", *cards, *files, *size, "--model.rows", "64", "--trainer.max_epochs", "15", "--run", run)
+        do(f"simulate {DATA}/multicoil_{split} --split {split} --volumes {volumes} {heads}")
+    cards = "-c datasets/phantom -c models/modl_unshared -c train/end_to_end"
+    settings = f"--data.simulated null --data.path {DATA} {NET} {DATA_CONSISTENCY} --model.rows 64"
+    do(f"fit {cards} {settings} --trainer.max_epochs 15 --run {HERE}/run")
 
-    do("tune", data / "multicoil_val", "cg-sense", "--strengths", STRENGTHS, "--json", HERE / "cg-sense.json", *MASK)
-    strength = str(json.loads((HERE / "cg-sense.json").read_text())["best"])
-    test, outputs = data / "multicoil_test", [HERE / name for name in ("zero-filled", "cg-sense", "network")]
-    do("reconstruct", test, outputs[0], "--method", "zero-filled", *MASK)
-    do("reconstruct", test, outputs[1], "--method", "cg-sense", "--strength", strength, *MASK)
-    do("reconstruct", test, outputs[2], "--model", run, *MASK)
+    do(f"tune {DATA}/multicoil_val cg-sense --strengths {STRENGTHS} --json {HERE}/cg-sense.json {MASK}")
+    strength = json.loads((HERE / "cg-sense.json").read_text(encoding="utf-8"))["best"]
+    do(f"reconstruct {DATA}/multicoil_test {HERE}/zero-filled --method zero-filled {MASK}")
+    do(f"reconstruct {DATA}/multicoil_test {HERE}/cg-sense --method cg-sense --strength {strength} {MASK}")
+    do(f"reconstruct {DATA}/multicoil_test {HERE}/network --model {HERE}/run {MASK}")
+    outputs = " ".join(f"{HERE}/{name}" for name in ("zero-filled", "cg-sense", "network"))
     picture = HERE / "comparison.png"
-    do("evaluate", test, *outputs, "--against", "cg-sense", "--json", HERE / "scores.json", "--picture", picture)
+    do(f"evaluate {DATA}/multicoil_test {outputs} --against cg-sense --json {HERE}/scores.json --picture {picture}")
     print(f"\n{time.time() - start:.0f} s. Target, reconstructions and their errors:\n{picture.resolve()}")
     return 0
 
 
-def do(*words: str | Path) -> None:
+def do(line: str) -> None:
     """Run one command of mrirecon; the script ends with it if it fails."""
-    line = [str(word) for word in words]
-    print(f"\n$ mrirecon {' '.join(line)}", flush=True)
-    code = mrirecon(line)
+    print(f"\n$ mrirecon {line}", flush=True)
+    code = mrirecon(line.split())
     if code:
         sys.exit(code)
 

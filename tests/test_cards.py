@@ -66,5 +66,5 @@ def test_a_card_is_found_by_path_by_name_and_by_short_name(tmp_path: Path) -> No
 
 
 def test_an_unknown_card_lists_those_there_are() -> None:
-    with pytest.raises(InputError, match="there is no card 'pgd'(.|\n)*models/pgd_resnet"):
+    with pytest.raises(InputError, match=r"there is no card 'pgd'(.|\n)*models/pgd_resnet"):
         locate("pgd")

@@ -132,7 +132,7 @@ def main(name: str, argv: Sequence[str]) -> int:
             configs = [saved_config(run)]
         last = resume_from(run, options.resume)
         chosen = options.ckpt_path or last
-        settings += ["--ckpt_path", str(checkpoint.locate(chosen))] if chosen else []
+        settings += ["--ckpt_path", str(checkpoint.locate(chosen)), "--weights_only", "true"] if chosen else []
         defaults["logger"] = {
             "class_path": "pytorch_lightning.loggers.TensorBoardLogger",
             "init_args": {"save_dir": str(run), "name": "", "version": ""},
@@ -144,7 +144,7 @@ def main(name: str, argv: Sequence[str]) -> int:
         if options.run is not None:
             configs = [saved_config(options.run), *configs]
         chosen = checkpoint.locate(options.ckpt_path or options.run)
-        settings += ["--ckpt_path", str(chosen)]
+        settings += ["--ckpt_path", str(chosen), "--weights_only", "true"]
         defaults["logger"] = False
         if name == "predict":
             options.output = options.output or (options.run or chosen.parent) / "reconstructions"
@@ -186,7 +186,7 @@ def checkpoints(run: Path) -> list[ModelCheckpoint]:
     best = {**latest, "filename": "best", "monitor": "val_ssim", "mode": "max"}
     return [
         ModelCheckpoint(**best),
-        Latest(**latest, every_n_epochs=1),
+        Latest(**latest, every_n_epochs=1, save_on_train_epoch_end=True),
         Latest(**latest, train_time_interval=timedelta(minutes=10)),
     ]
 

@@ -19,7 +19,7 @@ class Calibration:
 
     Args:
         width: At most this many centre lines, and as many centre rows, are used.
-        kernel: Width of the ESPIRiT kernel; narrower where there are fewer than ``2 (kernel - 1)`` lines.
+        kernel: Width of the ESPIRiT kernel; narrower where there are too few lines for it.
         threshold: Singular vectors below this part of the largest singular value count as noise.
         crop: Maps are zero where the eigenvalue is below; 0 keeps them everywhere, also in air.
         iterations: Power iterations. 50 equal 100 to 1e-4 inside a head; air converges more slowly.
@@ -88,7 +88,7 @@ def espirit(lines: np.ndarray, shape: tuple[int, int], calibration: Calibration)
             kspace,
             calib_width=n,
             thresh=calibration.threshold,
-            kernel_width=max(2, min(calibration.kernel, n // 2)),
+            kernel_width=_kernel(n, calibration.kernel),
             crop=calibration.crop,
             max_iter=calibration.iterations,
             show_pbar=False,
@@ -98,3 +98,12 @@ def espirit(lines: np.ndarray, shape: tuple[int, int], calibration: Calibration)
     size = np.abs(reference)
     maps *= np.where(size > 0, reference.conj() / np.where(size > 0, size, 1), 1)
     return np.asarray(maps[None], np.complex64)
+
+
+def _kernel(n: int, widest: int) -> int:
+    """The widest kernel, up to ``widest``, of which n lines hold at least twice as many places as it has elements.
+
+    With fewer, the kernels explain what is not there, eigenvalues fall, and the support cuts into the body.
+    """
+    fitting = [k for k in range(2, widest + 1) if (n - k + 1) ** 2 >= 2 * k**2]
+    return max(fitting, default=2)

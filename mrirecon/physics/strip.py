@@ -1,9 +1,9 @@
 """A strip of neighbouring rows of a problem, which is a problem of its own.
 
 Where the mask does not depend on the row (lines along the readout), the transforms along the rows' axis cancel, and
-A^H A = S^H F_w^H M F_w S acts on every row by itself. Hence (A^H A x)[rows] depends on x[rows] alone, and training on strips meets
-exactly the data consistency of the whole image, at a fraction of the time and memory. Only a denoiser sees that a strip
-has edges.
+A^H A = S^H F_w^H M F_w S acts on every row by itself. Hence (A^H A x)[rows] depends on x[rows] alone, and training on
+strips meets exactly the data consistency of the whole image, at a fraction of the time and memory. Only a denoiser sees
+that a strip has edges.
 """
 
 from __future__ import annotations

@@ -112,6 +112,7 @@ class Reconstruction(pl.LightningModule):
         optimizer.step()
         size = len(batch.kspace)
         self.log("loss", values[-1], prog_bar=True, batch_size=size)
+        self.log("acceleration", sum(batch.acceleration) / size, on_step=False, on_epoch=True, batch_size=size)
         if len(values) > 1:
             stages = {f"stage_loss/{k}": value for k, value in enumerate(values)}
             self.log_dict(stages, on_step=False, on_epoch=True, batch_size=size)

@@ -11,6 +11,7 @@ import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import date
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from statistics import median
@@ -84,6 +85,7 @@ def show(report: Report) -> None:
 def write_json(report: Report, path: Path) -> None:
     """The report as JSON, under a temporary name until it is whole."""
     content = {
+        "date": date.today().isoformat(),
         "machine": machine(),
         "versions": {"python": platform.python_version()} | {name: installed(name) for name in report.packages},
         "rows": [dict(row) for row in report.rows],

@@ -1,0 +1,58 @@
+"""Write the README's tables from the measurements in benchmarks/, between their markers; never edit them by hand."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+
+from measured_scan import markdown
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def main() -> int:
+    readme = ROOT / "README.md"
+    readme.write_text(filled(readme.read_text(encoding="utf-8")), encoding="utf-8")
+    return 0
+
+
+def filled(text: str) -> str:
+    """The text with the table of each marker made anew."""
+
+    def table(match: re.Match[str]) -> str:
+        report = json.loads((ROOT / "benchmarks" / f"{match[1]}.json").read_text(encoding="utf-8"))
+        return f"<!-- table: {match[1]} -->\n{TABLES[match[1]](report)}\n\n{machine(report)}\n<!-- end -->"
+
+    return re.sub(r"<!-- table: (\w+) -->\n.*?<!-- end -->", table, text, flags=re.DOTALL)
+
+
+def operators(report: dict) -> str:
+    rows = {(r["scan"], r["side"]): r["fft_pairs"] for r in report["rows"] if r["operation"] == "normal"}
+    scans = {
+        "knee_1d": "15x640x368, lines",
+        "knee_2d": "2-D mask",
+        "brain_1d": "16x384x384, lines",
+        "brain_2d": "2-D mask",
+    }
+    sides = [side for scan, side in rows if scan == "knee_1d" and side != "fft pair"]
+    lines = [f"| AᴴA | {' | '.join(scans.values())} |", "|---" * (len(scans) + 1) + "|"]
+    return "\n".join(lines + [f"| {s} | {' | '.join(f'{rows[scan, s]:.2f}' for scan in scans)} |" for s in sides])
+
+
+def loader(report: dict) -> str:
+    lines = ["| 15x640x368, page cache warm, one process | slices/s |", "|---|---|"]
+    return "\n".join(lines + [f"| {r['side']} | {r['slices_per_s']:.0f} |" for r in report["rows"]])
+
+
+def machine(report: dict) -> str:
+    versions = ", ".join(f"{name} {v}" for name, v in report["versions"].items() if v != "not installed")
+    computer = report["machine"]
+    return f"<sub>{report['date']}, {computer['cpu']}, {computer['cores']} cores, no GPU; {versions}</sub>"
+
+
+TABLES = {"measured_brain": markdown, "operators": operators, "loader": loader}
+
+if __name__ == "__main__":
+    sys.exit(main())

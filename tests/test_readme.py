@@ -1,0 +1,49 @@
+"""The README is true: its commands parse, its Python runs, its tables are those of the committed measurements."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import subprocess
+import sys
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from mrirecon.cards import locate
+from mrirecon.cli import COMMANDS
+
+ROOT = Path(__file__).resolve().parents[1]
+TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```bash\n(.*?)```", TEXT, re.DOTALL)
+LINES = [line.split("#")[0].strip() for block in BLOCKS for line in block.split("\n")]
+COMMANDS_USED = [line.split() for line in LINES if line.startswith("mrirecon ")]
+
+
+@pytest.mark.parametrize("words", COMMANDS_USED, ids=" ".join)
+def test_a_command_and_its_options_exist(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    _, name, *rest = words
+    assert name in COMMANDS
+    for flag, card in pairwise(rest):
+        if flag == "-c":
+            assert locate(card).is_file()
+    code = f"from mrirecon.cli import main; main([{name!r}, '--help'])"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    for option in (word for word in rest if word.startswith("--") and "." not in word):
+        assert option in shown
+
+
+def test_the_python_runs() -> None:
+    for block in re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL):
+        subprocess.run([sys.executable, "-W", "error", "-c", block], capture_output=True, check=True)
+
+
+def test_every_link_to_a_file_leads_somewhere() -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", TEXT):
+        assert target.startswith("http") or (ROOT / target).exists(), target
+
+
+def test_the_tables_are_those_of_the_measurements(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    assert importlib.import_module("readme_tables").filled(TEXT) == TEXT, "run python scripts/readme_tables.py"
