@@ -10,9 +10,9 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from mrirecon.cli import main
 from mrirecon.errors import InputError
-from mrirecon.evaluate import VolumeScores, summarise
 from mrirecon.figures import comparison
 from mrirecon.metrics import Scores
+from mrirecon.summary import VolumeScores, summarise
 
 
 def write(path: Path, name: str, volume: np.ndarray, **attrs: str | float) -> np.ndarray:

@@ -34,8 +34,9 @@ def evaluate(
     from rich.progress import track
 
     from mrirecon.errors import InputError
-    from mrirecon.evaluate import pairs, report, score_pair, summarise, table, write_json
+    from mrirecon.evaluate import pairs, score_pair, write_json
     from mrirecon.evaluate import picture as draw
+    from mrirecon.summary import report, summarise, table
 
     for path in (json, picture):
         if path is not None and not path.parent.is_dir():

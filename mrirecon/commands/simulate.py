@@ -41,9 +41,9 @@ def simulate(
         truth: Whether to store the truth, the maps and the noise covariance, which take as much room as the k-space.
         overwrite: Whether to replace files that exist.
     """
+    from mrirecon.data.simulated import Simulation
     from mrirecon.errors import InputError
     from mrirecon.progress import bar
-    from mrirecon.simulate import Simulation
 
     if volumes < 1:
         raise InputError(f"--volumes {volumes}; expected at least 1")

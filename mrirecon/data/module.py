@@ -13,12 +13,12 @@ from torch.utils.data import DataLoader
 from mrirecon.data.batches import Batches
 from mrirecon.data.fastmri import list_volumes, read_volume
 from mrirecon.data.maps import MapCache, cache_folder
+from mrirecon.data.simulated import Simulation, Split
 from mrirecon.data.slices import Slice, Slices
 from mrirecon.errors import InputError
 from mrirecon.physics.calibration import Calibration
 from mrirecon.physics.sampling import Sampling
 from mrirecon.progress import bar
-from mrirecon.simulate import Simulation, Split
 
 
 class FastMRIData(LightningDataModule):
