@@ -41,12 +41,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         # From a worker process the message comes wrapped in that process's traceback.
         print(f"mrirecon {name}: {str(error).rsplit('InputError: ', 1)[-1].strip()}", file=sys.stderr)
         return 2
+    except OSError as error:
+        if isinstance(error, BrokenPipeError):  # the reader, such as `head`, has seen enough
+            sys.stderr.close()
+            return 0
+        print(f"mrirecon {name}: {error}; check the path, the space on the disk and the rights", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print(f"mrirecon {name}: interrupted", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # the reader, such as `head`, has seen enough
-        sys.stderr.close()
-        return 0
 
 
 def call(command: Callable[..., int], name: str, argv: Sequence[str]) -> int:

@@ -6,6 +6,7 @@ whole; one that this very run would make again is left as it is.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -19,7 +20,7 @@ from mrirecon import __version__
 from mrirecon.checkpoint import Trained
 from mrirecon.classical import cg_sense, check_wavelet, l1_wavelet, zero_filled
 from mrirecon.data.batches import Batches
-from mrirecon.data.fastmri import Volume
+from mrirecon.data.fastmri import Volume, fingerprint
 from mrirecon.data.maps import MapCache
 from mrirecon.data.reconstructions import read_attributes
 from mrirecon.data.slices import Slices
@@ -65,19 +66,22 @@ def network(trained: Trained, device: torch.device) -> Method:
 
 def record_of(volume: Volume, method: Method, sampling: Sampling | None, cache: MapCache) -> dict[str, Attribute]:
     """What decides the result, beside the samples: written as attributes of the output."""
+    mask: dict[str, Attribute]
     if volume.mask is not None or sampling is None:
-        mask: dict[str, Attribute] = {"mask_type": "stored in the file"}
+        mask = {"mask_type": "stored in the file"}
+    elif sampling.mask_file is not None:
+        mask = {"mask_type": "file", "mask_hash": hashlib.sha256(Path(sampling.mask_file).read_bytes()).hexdigest()}
     else:
         # Plain text, since HDF5 attributes have no lists of lists; `repr` of numbers is exact.
-        mask = {key: value if isinstance(value, str) else repr(value) for key, value in asdict(sampling).items()}
-        mask["mask_seed"] = "file name"
+        mask = {"mask_type": sampling.mask_type, "mask_seed": "file name"}
+        mask |= {key: repr(getattr(sampling, key)) for key in ("accelerations", "center_fractions")}
     return {
         "mrirecon_version": __version__,
         **method.record,
         **mask,
         "calibration": repr(asdict(cache.calibration)),
         "source": volume.path.name,
-        "source_bytes": volume.path.stat().st_size,
+        "source_hash": fingerprint(volume),
     }
 
 
@@ -137,6 +141,8 @@ def outstanding(
     todo = []
     for volume in volumes:
         path = output / volume.path.name
+        if path.exists() and path.samefile(volume.path):
+            raise InputError(f"{path} is the measured file itself; name another folder for the reconstructions")
         if path.exists() and not overwrite:
             if not is_finished(path, record(volume)):
                 raise InputError(

@@ -53,6 +53,8 @@ class ModelBased(nn.Module):
         super().__init__()
         if weight <= 0:
             raise InputError(f"weight is {weight}; it must be positive, for example 0.05")
+        if iterations < 1:
+            raise InputError(f"iterations is {iterations}; a step needs at least 1")
         self.denoiser = denoiser
         self.log_weight = nn.Parameter(torch.tensor(float(weight)).log())
         self.iterations = iterations

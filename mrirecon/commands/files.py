@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -48,14 +49,21 @@ def reconstruct_files(
     todo = outstanding(volumes, output, lambda volume: record_of(volume, method, sampling, cache), overwrite)
     if len(todo) < len(volumes):
         print(f"{len(volumes) - len(todo)} of {len(paths)} files are finished already")
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{output} cannot be a folder for reconstructions ({error}); name another one") from None
+    if not os.access(output, os.W_OK):
+        raise InputError(f"{output} cannot be written to; name another folder")
     accelerations: set[str] = set()
     written = 0
     with bar("reconstructing", sum(volume.n_slices for volume, _ in todo)) as advance:
         for volume, path in todo:
             try:
                 achieved = reconstruct_volume(volume, path, method, sampling, cache, device, batch_size, advance)
-            except (InputError, OSError) as error:
-                failed.append(str(error))
+            except (OSError, RuntimeError, ValueError, ArithmeticError, MemoryError) as error:
+                # Whatever the cause (memory of the GPU, a full disk, odd data), the other files can still be made.
+                failed.append(str(error) if str(volume.path) in str(error) else f"{volume.path}: {error}")
                 continue
             accelerations.add(f"{achieved:.2f}")
             written += 1

@@ -8,19 +8,16 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import yaml
-from pytorch_lightning.callbacks import ModelCheckpoint
-from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
+from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from mrirecon import checkpoint
-from mrirecon.cards import locate
 from mrirecon.commands.files import reconstruct_files
-from mrirecon.data.fastmri import list_volumes
+from mrirecon.commands.runs import checkpoints, default_run, read_card, resume_from, saved_config
 from mrirecon.data.maps import MapCache
 from mrirecon.data.module import FastMRIData
 from mrirecon.errors import InputError
@@ -65,7 +62,8 @@ USES = {
     "test": ("Score a trained network on the test files, by volume.", ""),
     "predict": (
         "Reconstruct the prediction files of a data card, as `mrirecon reconstruct` does for any files.",
-        "\n  --output FOLDER     where the h5 files go (default: FOLDER/reconstructions of the run)",
+        "\n  --output FOLDER     where the h5 files go (default: FOLDER/reconstructions of the run)"
+        "\n  --overwrite         replace existing output files",
     ),
 }
 
@@ -73,11 +71,14 @@ USES = {
 class Cli(LightningCLI):
     """Lightning's command line for our model and data.
 
-    output: where `predict` writes its files.
+    start: the checkpoint that is read, if any; its weights must fit before anything is written.
+    output, overwrite: for `predict`, where the files go, and whether they may replace others.
     """
 
-    def __init__(self, *args: Any, output: Path | None = None, **kwargs: Any) -> None:
-        self.output = output
+    def __init__(
+        self, *args: Any, start: Path | None = None, output: Path | None = None, overwrite: bool = False, **kwargs: Any
+    ) -> None:
+        self.start, self.output, self.overwrite = start, output, overwrite
         self.exit_code = 0
         super().__init__(*args, **kwargs)
 
@@ -90,6 +91,12 @@ class Cli(LightningCLI):
         parser.link_arguments("seed_everything", "model.seed")
 
     def after_instantiate_classes(self) -> None:
+        if self.trainer.world_size > 1:
+            raise InputError(
+                f"training on {self.trainer.world_size} devices is not supported yet; use --trainer.devices 1"
+            )
+        if self.start is not None:
+            checkpoint.load_weights(self.model.net, self.start)
         # The full k-space is read only for a loss that is compared with the complex image.
         self.datamodule.keep_full = self.model.loss.target == "sense"
         name = str(self.subcommand)
@@ -99,11 +106,13 @@ class Cli(LightningCLI):
     def predict(self, datamodule: FastMRIData, ckpt_path: str, **_: Any) -> None:
         """Instead of the trainer's: files are written as `mrirecon reconstruct` writes them, slice by slice."""
         trained, device = checkpoint.load(Path(ckpt_path)), self.trainer.strategy.root_device
-        paths = list_volumes(datamodule.folder("predict"))
+        datamodule.prepare_data()
+        paths = datamodule.paths("predict")
         cache = MapCache(datamodule.maps.folder, trained.calibration)
         assert self.output is not None
+        method, sampling = network(trained, device), datamodule.test_sampling
         self.exit_code = reconstruct_files(
-            paths, self.output, network(trained, device), datamodule.test_sampling, cache, device
+            paths, self.output, method, sampling, cache, device, overwrite=self.overwrite
         )
 
 
@@ -116,23 +125,28 @@ def main(name: str, argv: Sequence[str]) -> int:
     own.add_argument("--run", type=Path)
     own.add_argument("--resume", action="store_true")
     own.add_argument("--output", type=Path)
+    own.add_argument("--overwrite", action="store_true")
     own.add_argument("--ckpt_path", type=Path)
+    own.add_argument("--seed_everything", type=int, default=0)
     options, settings = own.parse_known_args(list(argv))
     if options.help or not argv:
         what, more = USES.get(name, ("", ""))
         print(FIT_HELP if name == "fit" else USE_HELP.format(name=name, what=what, more=more))
         return 0
-    configs = [str(locate(card)) for card in options.config]
-    defaults: dict[str, Any] = {"use_distributed_sampler": False, "callbacks": []}
+    if not 0 <= options.seed_everything < 2**32:
+        raise InputError(f"--seed_everything {options.seed_everything}; expected a whole number from 0 to 4294967295")
+    configs = [read_card(card) for card in options.config]
+    # One device: several need a strategy that greedy training can use, and Lightning would take all it finds.
+    defaults: dict[str, Any] = {"use_distributed_sampler": False, "devices": 1, "logger": False, "callbacks": []}
+    start: Path | None = None
     if options.help_all:
         settings = ["--help"]
     elif name == "fit":
-        run, last = options.run or default_run(configs), None
-        if not configs and options.resume:
-            configs = [saved_config(run)]
-        last = resume_from(run, options.resume)
-        chosen = options.ckpt_path or last
-        settings += ["--ckpt_path", str(checkpoint.locate(chosen)), "--weights_only", "true"] if chosen else []
+        run = options.run or default_run(options.config)
+        if options.resume:
+            configs = [saved_config(run), *configs]
+        if not any(word.startswith("--print_config") for word in settings):
+            start = options.ckpt_path or resume_from(run, options.resume)
         defaults["logger"] = {
             "class_path": "pytorch_lightning.loggers.TensorBoardLogger",
             "init_args": {"save_dir": str(run), "name": "", "version": ""},
@@ -142,79 +156,37 @@ def main(name: str, argv: Sequence[str]) -> int:
         if options.run is None and options.ckpt_path is None:
             raise InputError("name a run folder with --run, or cards with -c and a checkpoint with --ckpt_path")
         if options.run is not None:
-            configs = [saved_config(options.run), *configs]
-        chosen = checkpoint.locate(options.ckpt_path or options.run)
-        settings += ["--ckpt_path", str(chosen), "--weights_only", "true"]
-        defaults["logger"] = False
-        if name == "predict":
-            options.output = options.output or (options.run or chosen.parent) / "reconstructions"
-    return start(name, configs, settings, defaults, options.output)
-
-
-def start(
-    name: str, configs: list[str], settings: list[str], defaults: dict[str, Any], output: Path | None = None
-) -> int:
+            configs = [saved_config(options.run, for_use=True), *configs]
+        start = options.ckpt_path or options.run
+        options.output = options.output or (options.run or options.ckpt_path.parent) / "reconstructions"
+    if start is not None:
+        start = checkpoint.locate(start)
+        settings += ["--ckpt_path", str(start), "--weights_only", "true"]
+    if "--seed_everything" in argv or any(word.startswith("--seed_everything=") for word in argv):
+        settings += ["--seed_everything", str(options.seed_everything)]
+    words = [name, *(word for config in configs for word in ("--config", config)), *settings]
     quieten()
-    arguments = [name, *(word for config in configs for word in ("--config", config)), *settings]
     sys.argv = ["mrirecon"]  # Lightning warns if arguments are passed beside those of the process
     try:
         cli = Cli(
             Reconstruction,
             FastMRIData,
-            args=arguments,
+            args=words,
+            start=start,
+            output=options.output,
+            overwrite=options.overwrite,
             trainer_defaults=defaults,
             seed_everything_default=0,
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
+            # Only training decides what a run is.
+            save_config_callback=SaveConfigCallback if name == "fit" else None,
             save_config_kwargs={"overwrite": True},
             parser_kwargs={key: {"usage": f"mrirecon {key} [options]"} for key in ("fit", *USES)},
-            output=output,
         )
     except MisconfigurationException as error:
         raise InputError(str(error)) from None
     return cli.exit_code
-
-
-class Latest(ModelCheckpoint):
-    """A class of its own, so that cards may add a ModelCheckpoint of any settings: Lightning wants them to differ."""
-
-
-def checkpoints(run: Path) -> list[ModelCheckpoint]:
-    """The best epoch by volume SSIM, and the latest state, every epoch and every ten minutes, to resume from."""
-    folder = run / "checkpoints"
-    latest: dict[str, Any] = {"dirpath": folder, "filename": "last", "enable_version_counter": False}
-    best = {**latest, "filename": "best", "monitor": "val_ssim", "mode": "max"}
-    return [
-        ModelCheckpoint(**best),
-        Latest(**latest, every_n_epochs=1, save_on_train_epoch_end=True),
-        Latest(**latest, train_time_interval=timedelta(minutes=10)),
-    ]
-
-
-def default_run(configs: list[str]) -> Path:
-    return Path("runs") / ("-".join(Path(config).stem for config in configs) or "run")
-
-
-def resume_from(run: Path, resume: bool) -> Path | None:
-    """The checkpoint to go on from, if that is wanted; a folder with an earlier run is not written over."""
-    last = run / "checkpoints" / checkpoint.LAST
-    if resume and last.is_file():
-        return last
-    if not resume and (run / "checkpoints").is_dir() and any((run / "checkpoints").glob("*.ckpt")):
-        raise InputError(f"{run} already holds a training run; add --resume to go on, or name another with --run")
-    return None
-
-
-def saved_config(run: Path) -> str:
-    """The settings of a run, as YAML text, without those that only `fit` knows."""
-    config = run / "config.yaml"
-    try:
-        settings = yaml.safe_load(config.read_text(encoding="utf-8"))
-        return yaml.safe_dump({key: settings[key] for key in ("seed_everything", "trainer", "model", "data")})
-    except FileNotFoundError:
-        raise InputError(f"{run} has no config.yaml; expected a run folder of `mrirecon fit`") from None
-    except (OSError, yaml.YAMLError, KeyError, TypeError, UnicodeDecodeError) as error:
-        raise InputError(f"{config} cannot be used ({error}); expected what `mrirecon fit` wrote") from None
 
 
 def quieten() -> None:

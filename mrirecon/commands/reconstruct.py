@@ -64,6 +64,8 @@ def reconstruct(
     if batch_size < 1:
         raise InputError(f"--batch_size {batch_size}; expected at least 1")
     place = device_from(device)
+    if mask_type is not None and mask_file is not None:
+        raise InputError("--mask_type and --mask_file are two ways to say which mask; give one of them")
     sampling = None
     if mask_type is not None or mask_file is not None:
         sampling = sampling_from(mask_type or "random", accelerations, center_fractions, mask_file)

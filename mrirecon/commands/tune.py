@@ -50,6 +50,8 @@ def tune(
     from mrirecon.reconstruct import classical
     from mrirecon.tune import best, sweep
 
+    if json is not None and not json.parent.is_dir():
+        raise InputError(f"{json.parent} is not a folder; make it, or write {json.name} elsewhere")
     if not strengths:
         raise InputError("--strengths is empty; give at least one, such as [0.01]")
     sampling = sampling_from(mask_type, accelerations, center_fractions)

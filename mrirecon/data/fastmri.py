@@ -6,6 +6,7 @@ is read, into memory of the caller, so that neither a long volume nor a long tra
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ import numpy as np
 import torch
 
 from mrirecon.cropping import center_crop
+from mrirecon.data.attributes import number, text
 from mrirecon.data.handles import open_file, opened
 from mrirecon.data.header import Geometry, parse_header
 from mrirecon.errors import InputError
@@ -85,23 +87,32 @@ def read_volume(path: str | Path) -> Volume:
                 )
             target_shape = (int(images.shape[1]), int(images.shape[2]))
             # fastMRI writes the maximum; a file of another source may not, and then it is worth one pass.
-            peak = float(file.attrs["max"]) if "max" in file.attrs else float(np.max(images[()]))
-        low, acceleration = file.attrs.get("num_low_frequency"), file.attrs.get("acceleration")
+            stored = number(file, path, "max")
+            peak = float(np.max(images[()])) if stored is None else stored
+        low = number(file, path, "num_low_frequency")
         return Volume(
             path=path,
             n_slices=int(kspace.shape[0]),
             n_coils=int(kspace.shape[1]) if kspace.ndim == 4 else 1,
             shape=shape,
             geometry=_geometry(file, path, shape, target_shape),
-            acquisition=_text(file.attrs.get("acquisition", "")),
-            patient=_text(file.attrs.get("patient_id", "")),
+            acquisition=text(file, "acquisition"),
+            patient=text(file, "patient_id"),
             peak=peak,
             target=target,
             target_shape=target_shape,
             mask=_stored_mask(file, path, shape),
             n_low=None if low is None else int(low),
-            acceleration=None if acceleration is None else float(acceleration),
+            acceleration=number(file, path, "acceleration"),
         )
+
+
+def fingerprint(volume: Volume) -> str:
+    """A hash of the first coil of the first slice: tells measured files apart that share name and size."""
+    with _reading(volume, 0):
+        kspace = opened(volume.path)["kspace"]
+        first = np.ascontiguousarray(kspace[0, 0] if kspace.ndim == 4 else kspace[0])
+    return hashlib.blake2b(first.tobytes(), digest_size=20).hexdigest()
 
 
 def read_kspace(volume: Volume, index: int, out: np.ndarray, mask: np.ndarray | None = None) -> None:
@@ -174,7 +185,3 @@ def _stored_mask(file: h5py.File, path: Path, shape: tuple[int, int]) -> np.ndar
             f"{path}: mask of shape {mask.shape}; expected 0/1 for the {shape[1]} columns of kspace or for {shape}"
         )
     return np.atleast_2d(mask).astype(np.float32)
-
-
-def _text(value: object) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from mrirecon.atomic import replacing
 from mrirecon.data.slices import Slice
+from mrirecon.errors import InputError
 from mrirecon.physics.calibration import Calibration, calibration_square, espirit
 
 _VERSION = 1  # of the maps; to be raised whenever `espirit` gives other numbers for the same input
@@ -70,6 +71,11 @@ class MapCache:
                 return maps
         maps = espirit(lines, shape, self.calibration)
         self.computed += 1
+        if lines.any() and not maps.any():
+            raise InputError(
+                f"{beside}: no pixel has an eigenvalue above calibration crop={self.calibration.crop}; lower it, "
+                "to 0.8 for example"
+            )
         self._keep(places, maps)
         return maps
 

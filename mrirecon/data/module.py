@@ -77,9 +77,10 @@ class FastMRIData(LightningDataModule):
         self.simulated = simulated
         if simulated is not None:
             path = str((cache_folder() if path is None else Path(path)) / f"simulated-{simulated.digest}")
-        self.folders = {
-            stage: _folder(path, f"{challenge}_{stage}", given)
-            for stage, given in (("train", train), ("val", val), ("test", test))
+        given: dict[Split, str | None] = {"train": train, "val": val, "test": test}
+        self.made = [split for split, folder in given.items() if simulated is not None and folder is None]
+        self.folders: dict[str, Path | None] = {
+            stage: _folder(path, f"{challenge}_{stage}", folder) for stage, folder in given.items()
         }
         self.folders["predict"] = self.folders["test"] if predict is None else Path(predict)
         self.sampling = sampling
@@ -97,12 +98,11 @@ class FastMRIData(LightningDataModule):
         """Simulate the files that are still missing; Lightning calls this in one process."""
         if self.simulated is None:
             return
-        splits: tuple[Split, ...] = ("train", "val", "test")
-        for split in splits:
-            folder, volumes = self.folder(split), int(getattr(self.simulated, split))
-            if len(list(folder.glob("*.h5"))) < volumes:
-                with bar(f"simulating {split}", volumes) as advance:
-                    self.simulated.fill(folder, split, volumes, advance)
+        for split in self.made:
+            paths = self.simulated.paths(self.folder(split), split)
+            if not all(path.exists() for path in paths):
+                with bar(f"simulating {split}", len(paths)) as advance:
+                    self.simulated.fill(paths, split, advance)
 
     def train_dataloader(self) -> DataLoader[Slice]:
         slices = self._slices("train", self.sampling, self.seed, self.keep_full)
@@ -152,13 +152,27 @@ class FastMRIData(LightningDataModule):
             raise InputError(f"no files for {stage}; give --data.path or --data.{stage}")
         return folder
 
+    def paths(self, stage: str) -> list[Path]:
+        """The files of a stage; InputError where there are none."""
+        split: Split = "test" if stage == "predict" else stage  # type: ignore[assignment]
+        if self.simulated is not None and split in self.made and self.folder(stage) == self.folder(split):
+            return self.simulated.paths(self.folder(split), split)
+        return list_volumes(self.folder(stage))
+
     def _slices(self, stage: str, sampling: Sampling, seed: int | None, keep_full: bool = False) -> Slices:
-        paths = list_volumes(self.folder(stage))
+        paths = self.paths(stage)
         n = max(round(len(paths) * self.rates.get(stage, 1.0)), 1)
         if n < len(paths):
             chosen = np.random.default_rng((self.seed, len(paths))).permutation(len(paths))[:n]
             paths = [paths[i] for i in sorted(chosen)]
-        return Slices([read_volume(path) for path in paths], sampling, seed, keep_full)
+        volumes = [read_volume(path) for path in paths]
+        for volume in volumes:
+            if volume.target is None and (stage in ("val", "test") or (stage == "train" and not keep_full)):
+                raise InputError(
+                    f"{volume.path} has no target image to compare with; give fully sampled files for {stage}, "
+                    "or use `mrirecon reconstruct`, which needs none"
+                )
+        return Slices(volumes, sampling, seed, keep_full)
 
     def _batches(self, slices: Slices, batch_size: int, seed: int | None) -> Batches:
         rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
@@ -171,6 +185,7 @@ class FastMRIData(LightningDataModule):
             batch_size=None,
             collate_fn=_as_it_is,
             num_workers=self.num_workers,
+            generator=torch.Generator(),  # else each loader draws from torch's own, which a denoiser may use
             pin_memory=torch.cuda.is_available(),
             persistent_workers=batches.seed is not None and self.num_workers > 0,
         )

@@ -8,6 +8,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from mrirecon.data.attributes import number, text
 from mrirecon.data.handles import open_file
 from mrirecon.errors import InputError
 
@@ -42,7 +43,7 @@ def read_reconstruction(path: str | Path) -> Images:
 def read_acquisition(path: str | Path) -> str:
     """The attribute ``acquisition`` of a file, without reading its images; empty where there is none."""
     with open_file(Path(path)) as file:
-        return _acquisition(file)
+        return text(file, "acquisition")
 
 
 def read_attributes(path: str | Path) -> dict[str, object]:
@@ -63,10 +64,4 @@ def _images(file: h5py.File, path: Path, name: str) -> Images:
         raise InputError(f"{path}: {name} cannot be read ({error}); the file is damaged, copy it again") from error
     if not np.isfinite(images).all():
         raise InputError(f"{path}: {name} holds NaN or infinity; expected finite images, so reconstruct it again")
-    acceleration = file.attrs.get("acceleration")
-    return Images(path, images, _acquisition(file), None if acceleration is None else float(acceleration))
-
-
-def _acquisition(file: h5py.File) -> str:
-    value = file.attrs.get("acquisition", "")
-    return value.decode() if isinstance(value, bytes) else str(value)
+    return Images(path, images, text(file, "acquisition"), number(file, path, "acceleration"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -17,6 +17,7 @@ from mrirecon.simulation.volumes import simulate_volume
 Split = Literal["train", "val", "test"]
 # A volume's random numbers come from (seed, split, volume), so that splits never share one.
 SPLITS: dict[Split, int] = {"train": 0, "val": 1, "test": 2}
+_VERSION = 1  # of the simulation; to be raised whenever the same settings give other files
 
 
 @dataclass(frozen=True)
@@ -57,11 +58,24 @@ class Simulation:
     @property
     def digest(self) -> str:
         """Names a folder of files made with these settings."""
-        settings = (self.slices, self.coils, self.shapes, self.readout_oversampling, self.snr, self.anatomy, self.seed)
+        settings = (
+            _VERSION,
+            self.slices,
+            self.coils,
+            self.shapes,
+            self.readout_oversampling,
+            self.snr,
+            self.anatomy,
+            self.seed,
+        )
         return hashlib.blake2b(repr(settings).encode(), digest_size=5).hexdigest()
 
     def names(self, split: Split, volumes: int) -> list[str]:
         return [f"sim_{split}_s{self.seed}_{i:04d}.h5" for i in range(volumes)]
+
+    def paths(self, folder: Path, split: Split) -> list[Path]:
+        """The files of a split in its folder, as many as the settings say, whatever else lies there."""
+        return [folder / name for name in self.names(split, getattr(self, split))]
 
     def write(self, path: Path, split: Split, i: int, truth: bool = True) -> None:
         """Simulate volume ``i`` of a split and write its file.
@@ -93,9 +107,9 @@ class Simulation:
             datasets=known if truth else {},
         )
 
-    def fill(self, folder: Path, split: Split, volumes: int, advance: Callable[[int], object]) -> None:
-        """Write the files of a split that are not there yet; ``advance`` is called after each."""
-        for i, name in enumerate(self.names(split, volumes)):
-            if not (folder / name).exists():
-                self.write(folder / name, split, i, truth=False)
+    def fill(self, paths: Sequence[Path], split: Split, advance: Callable[[int], object]) -> None:
+        """Write those files of a split that are not there yet; ``advance`` is called after each."""
+        for i, path in enumerate(paths):
+            if not path.exists():
+                self.write(path, split, i, truth=False)
             advance(1)

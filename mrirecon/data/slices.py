@@ -29,7 +29,7 @@ class Slice(NamedTuple):
     peak: (batch,), float32, the volume's maximum; 0 without a target.
     crop: the (h, w) in the middle of an image (H, W) that is scored; the target's size where there is one.
     n_low: fully sampled lines in the middle of k-space, by the rule of the mask. One per slice, as all that follow.
-    acceleration: samples of the grid per sample kept. asked: the acceleration that the mask was drawn for.
+    acceleration: samples of the grid, without its padding, per sample kept. asked: what the mask was drawn for.
     number: of the slice in its data set. volume: path of the file. index: slice in the volume. n_slices: of the volume.
     acquisition: fastMRI's name.
     maps: (batch, map, coil, H, W), complex64, once ``MapCache.attach`` has added them.
@@ -124,14 +124,14 @@ class Slices(Dataset[Slice]):
         measured = torch.from_numpy(kspace)
         sampled = torch.from_numpy(mask)
         return Slice(
-            kspace=measured * sampled if self.keep_full else measured,
+            kspace=(measured * sampled).add_(0.0) if self.keep_full else measured,  # the sum turns -0 into 0
             mask=sampled,
             target=torch.from_numpy(target),
             full=measured if self.keep_full else None,
             peak=torch.tensor([volume.peak for volume in volumes], dtype=torch.float32),
             crop=first.crop,
             n_low=tuple(pattern.n_low for pattern in patterns),
-            acceleration=tuple(pattern.acceleration for pattern in patterns),
+            acceleration=tuple(_acceleration(v, m) for v, m in zip(volumes, mask, strict=True)),
             asked=tuple(pattern.asked for pattern in patterns),
             number=tuple(number for _, number in keys),
             volume=tuple(str(volume.path) for volume in volumes),
@@ -155,6 +155,12 @@ class Slices(Dataset[Slice]):
         return self._last[1]
 
 
+def _acceleration(volume: Volume, mask: np.ndarray) -> float:
+    """Of the columns that were measured, padding left out, how many there are for each one kept."""
+    rows = mask.shape[-2]
+    return rows * (volume.geometry.padding_right - volume.geometry.padding_left) / max(float(mask.sum()), 1.0)
+
+
 def stored_pattern(volume: Volume) -> Pattern:
     """The mask that an undersampled file brings, with its centre lines and its acceleration.
 
@@ -164,7 +170,7 @@ def stored_pattern(volume: Volume) -> Pattern:
     mask = volume.mask
     assert mask is not None
     n_low = volume.n_low
-    if n_low is None or not _center(mask, n_low).all():
+    if n_low is None or not 2 <= n_low <= mask.shape[1] or not _center(mask, n_low).all():
         n_low = center_run(mask)
     achieved = float(mask.size / mask.sum())
     return Pattern(mask, n_low, achieved, volume.acceleration or achieved)

@@ -19,7 +19,7 @@ class Denoiser(nn.Module, ABC):
 
     def penalty(self) -> Tensor:
         """What training adds to the loss for this denoiser's weights; zero unless they are regularised."""
-        return torch.zeros((), device=next(self.parameters()).device)
+        return torch.zeros(())
 
 
 def to_channels(x: Tensor) -> Tensor:

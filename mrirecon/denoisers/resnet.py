@@ -38,6 +38,8 @@ class ResNet(Denoiser):
         super().__init__()
         if kernel_size % 2 == 0 or kernel_size < 1:
             raise InputError(f"kernel_size is {kernel_size}; it must be odd, such as 3, so that pixels stay in place")
+        if channels < 1 or n_blocks < 0 or n_maps < 1:
+            raise InputError(f"channels={channels}, n_blocks={n_blocks}, n_maps={n_maps}; expected at least 1, 0 and 1")
         if ndim not in CONV:
             raise InputError(f"ndim is {ndim}; use 2 for slices or 3 for volumes and 2D + time")
 

@@ -24,6 +24,7 @@ from mrirecon.errors import InputError
 
 # On a grid distances come in steps (1, sqrt 2, 2, ...), and a sharp radius would let the density jump at each of them:
 # no pattern between 1x and 2.7x at all. Each point's own radius is moved at random by at most half a sample.
+_MOST_PASSES = 200  # discs shrink to 0.2 % of their radius by then
 _DITHER = 0.5
 
 
@@ -55,11 +56,14 @@ def poisson_disc(
     dither = rng.uniform(-_DITHER, _DITHER, shape)
     a = radius_at_centre(shape, acceleration, calibration)
     samples = box
-    while True:
+    for _ in range(_MOST_PASSES):
         samples = filled(samples, box, exclusion_radius(shape, acceleration, a) + dither, rng)
         if samples.sum() >= n_kept:
             break
         a *= 0.97  # a sparse draw: more fit in between with smaller discs, at last with discs of a single point
+    else:
+        lacking = n_kept - samples.sum()  # by chance, then; not seen in thousands of draws
+        samples.flat[rng.choice(np.flatnonzero(~samples), lacking, replace=False)] = True
     surplus = rng.choice(np.flatnonzero(samples & ~box), samples.sum() - n_kept, replace=False)
     samples.flat[surplus] = False
     return samples

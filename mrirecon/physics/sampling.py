@@ -56,6 +56,8 @@ class Sampling:
     mask_file: str | None = None
 
     def __post_init__(self) -> None:
+        for name in ("accelerations", "center_fractions"):  # 4 and 4.0, lists and tuples are one setting
+            object.__setattr__(self, name, tuple(float(value) for value in getattr(self, name)))
         check_pairs(self.mask_type, self.accelerations, self.center_fractions, get_args(MaskType))
         if self.mask_file is not None:
             _read_mask(self.mask_file)

@@ -19,6 +19,7 @@ from mrirecon.imaging import magnitude, pose, sense_target
 from mrirecon.losses import L1, Loss
 from mrirecon.metrics import VolumeMetrics
 from mrirecon.physics import Problem, strip
+from mrirecon.training.rng import rng_state, set_rng_state
 from mrirecon.training.schedule import Cosine
 from mrirecon.training.stages import Link, Local, stage_losses, stages_of
 from mrirecon.unrolled import Unrolled
@@ -94,10 +95,20 @@ class Reconstruction(pl.LightningModule):
         problem, scale = pose(batch)
         return magnitude(self.net(problem) * scale, batch.crop)
 
+    def on_fit_start(self) -> None:
+        if self.trainer.precision == "16-mixed" and self.clip is not None:
+            raise InputError("model.clip would clip scaled gradients under trainer.precision 16-mixed; use bf16-mixed")
+
+    def on_train_start(self) -> None:
+        scheduler = self.lr_schedulers()
+        if isinstance(scheduler, Cosine):
+            scheduler.apply()  # a resumed run may have another length than it had
+
     def training_step(self, batch: Slice, batch_idx: int) -> None:
         problem, scale = pose(batch)
-        loss = self.loss_of(batch, scale)
-        if self.rows is not None:
+        if self.rows is None:
+            loss = self.loss_of(batch, scale)
+        else:
             problem, loss = self.some_rows(self.rows, batch, scale, problem)
         optimizer = self.optimizers()
         assert isinstance(optimizer, pl.core.optimizer.LightningOptimizer)
@@ -120,7 +131,8 @@ class Reconstruction(pl.LightningModule):
     def on_train_epoch_end(self) -> None:
         scheduler = self.lr_schedulers()
         if isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
-            scheduler.step(self.trainer.callback_metrics["val_loss"])
+            if "val_loss" in self.trainer.callback_metrics:  # not before the first validation
+                scheduler.step(self.trainer.callback_metrics["val_loss"])
         elif isinstance(scheduler, torch.optim.lr_scheduler.LRScheduler):
             scheduler.step()
 
@@ -142,7 +154,7 @@ class Reconstruction(pl.LightningModule):
         rng = np.random.default_rng((self.seed, self.current_epoch, *batch.number))
         start = int(rng.integers(height - rows + 1))
         reference = (sense_target(batch) / scale)[..., start : start + rows, :]
-        return strip(problem, start, rows), lambda x: self.loss(x, reference, batch.peak)
+        return strip(problem, start, rows), lambda x: self.loss(x, reference, batch.peak / scale.flatten())
 
     def validation_step(self, batch: Slice, batch_idx: int) -> Tensor:
         problem, scale = pose(batch)
@@ -196,8 +208,8 @@ class Reconstruction(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["mrirecon"] = self.record
-        checkpoint["rng"] = torch.get_rng_state()
+        checkpoint["rng"] = rng_state()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         if "rng" in checkpoint:
-            torch.set_rng_state(checkpoint["rng"])
+            set_rng_state(checkpoint["rng"])

@@ -6,6 +6,7 @@ rate(e) = rate * (e + 1) / (w + 1)  for e < w,  rate * (1 + cos(pi (e - w) / (E 
 from __future__ import annotations
 
 from math import cos, pi
+from typing import Any
 
 from torch import Tensor
 from torch.optim import Optimizer
@@ -27,8 +28,18 @@ class Cosine(LRScheduler):
         self.warmup = warmup
         super().__init__(optimizer, last_epoch)
 
+    def state_dict(self) -> dict[str, Any]:
+        """Where the schedule stands, not its settings: a run that is resumed for longer decays over its new length."""
+        return {key: value for key, value in super().state_dict().items() if key not in ("epochs", "warmup")}
+
     def get_lr(self) -> list[float | Tensor]:
         return [rate * self.factor(self.last_epoch) for rate in self.base_lrs]
+
+    def apply(self) -> None:
+        """Set the rates of the present epoch, in the optimiser too."""
+        self._last_lr = self.get_lr()
+        for group, rate in zip(self.optimizer.param_groups, self._last_lr, strict=True):
+            group["lr"] = rate
 
     def factor(self, epoch: int) -> float:
         """The rate at an epoch as a part of the highest."""

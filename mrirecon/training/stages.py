@@ -83,5 +83,5 @@ def stage_losses(
 
 def _penalty(steps: list[nn.Module], x: Tensor) -> Tensor:
     """The penalties of a stage's denoisers, each counted once however often its step is used."""
-    penalties = [m.penalty() for m in nn.ModuleList(steps).modules() if isinstance(m, Denoiser)]
+    penalties = [m.penalty().to(x.device) for m in nn.ModuleList(steps).modules() if isinstance(m, Denoiser)]
     return torch.stack(penalties).sum() if penalties else x.real.new_zeros(())

@@ -13,8 +13,8 @@ from mrirecon.cli import main
 SMALL = ["--slices", "2", "--coils", "3", "--shape", "[32,24]"]
 NET = ["--model.net.init_args.n_steps", "2", "--model.net.init_args.denoiser.init_args.channels", "4"]
 QUIET = ["--trainer.enable_progress_bar", "false", "--trainer.enable_model_summary", "false"]
-MASK = ["--mask_type", "equispaced_fraction", "--accelerations", "3", "--center_fractions", "0.2"]
-SAMPLING = ["--data.sampling.accelerations", "[3]", "--data.sampling.center_fractions", "[0.2]"]
+MASK = ["--mask_type", "equispaced_fraction", "--accelerations", "2", "--center_fractions", "0.3"]
+SAMPLING = ["--data.sampling.accelerations", "[2]", "--data.sampling.center_fractions", "[0.3]"]
 
 
 def fit_words(data: Path, run: Path, *more: str) -> list[str]:

@@ -1,0 +1,75 @@
+"""The folder of a training run: what is read from it, and what training writes there."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pytorch_lightning.callbacks import ModelCheckpoint
+
+from mrirecon import checkpoint
+from mrirecon.cards import locate
+from mrirecon.errors import InputError
+
+
+class Latest(ModelCheckpoint):
+    """A class of its own, so that cards may add a ModelCheckpoint of any settings: Lightning wants them to differ."""
+
+
+def checkpoints(run: Path) -> list[ModelCheckpoint]:
+    """The best epoch by volume SSIM, and the latest state, every epoch and every ten minutes, to resume from."""
+    folder = run / "checkpoints"
+    latest: dict[str, Any] = {"dirpath": folder, "filename": "last", "enable_version_counter": False}
+    best = {**latest, "filename": "best", "monitor": "val_ssim", "mode": "max"}
+    return [
+        ModelCheckpoint(**best),
+        Latest(**latest, every_n_epochs=1, save_on_train_epoch_end=True),
+        Latest(**latest, train_time_interval=timedelta(minutes=10)),
+    ]
+
+
+def read_card(card: str) -> str:
+    """The text of a card, by path or by name; InputError where it is not YAML with keys."""
+    path = locate(card)
+    try:
+        text = path.read_text(encoding="utf-8")
+        if isinstance(yaml.safe_load(text), dict):
+            return text
+        problem = "it holds no keys"
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        problem = " ".join(str(error).split())
+    raise InputError(f"the card {path} cannot be used: {problem}; expected YAML such as `mrirecon cards` lists")
+
+
+def default_run(cards: list[str]) -> Path:
+    return Path("runs") / ("-".join(Path(card).stem for card in cards) or "run")
+
+
+def resume_from(run: Path, resume: bool) -> Path | None:
+    """The checkpoint to go on from, if that is wanted; a folder with an earlier run is not written over."""
+    last = run / "checkpoints" / checkpoint.LAST
+    if resume and last.is_file():
+        return last
+    if not resume and (run / "checkpoints").is_dir() and any((run / "checkpoints").glob("*.ckpt")):
+        raise InputError(f"{run} already holds a training run; add --resume to go on, or name another with --run")
+    return None
+
+
+def saved_config(run: Path, for_use: bool = False) -> str:
+    """The settings of a run, as YAML text.
+
+    Without those that only `fit` knows, and the logger, which belongs to where the run is now; for use without training
+    also without the callbacks.
+    """
+    config = run / "config.yaml"
+    try:
+        settings = yaml.safe_load(config.read_text(encoding="utf-8"))
+        for key in ("logger", "callbacks") if for_use else ("logger",):
+            settings["trainer"].pop(key, None)
+        return yaml.safe_dump({key: settings[key] for key in ("seed_everything", "trainer", "model", "data")})
+    except FileNotFoundError:
+        raise InputError(f"{run} has no config.yaml; expected a run folder of `mrirecon fit`") from None
+    except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError, UnicodeDecodeError) as error:
+        raise InputError(f"{config} cannot be used ({error}); expected what `mrirecon fit` wrote") from None
