@@ -122,7 +122,7 @@ class Reconstruction(pl.LightningModule):
                 torch.nn.utils.clip_grad_norm_(parameters, self.clip)
         optimizer.step()
         size = len(batch.kspace)
-        self.log("loss", values[-1], prog_bar=True, batch_size=size)
+        self.log("loss", values[-1], prog_bar=True, on_step=True, on_epoch=True, batch_size=size)
         self.log("acceleration", sum(batch.acceleration) / size, on_step=False, on_epoch=True, batch_size=size)
         if len(values) > 1:
             stages = {f"stage_loss/{k}": value for k, value in enumerate(values)}

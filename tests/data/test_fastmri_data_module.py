@@ -93,7 +93,9 @@ def test_folders_follow_fastmris_names_and_may_be_given(data_of, make_volume):
     mask = np.ones(24)
     test = make_volume("elsewhere/file9.h5", with_target=False, datasets={"mask": mask})
     data = data_of(test=str(test))
-    assert [batch.volume for batch in data.test_dataloader()] == [(str(test),)] * 3
+    with pytest.raises(InputError, match="has no target image to compare with"):
+        data.test_dataloader()
+    assert [batch.volume for batch in data.predict_dataloader()] == [(str(test),)] * 3
     assert [batch.index for batch in data.predict_dataloader()] == [(0,), (1,), (2,)]
     with pytest.raises(InputError, match="singlecoil_val does not exist"):
         data_of(challenge="singlecoil").val_dataloader()
