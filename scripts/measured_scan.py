@@ -1,6 +1,6 @@
 """Networks trained on simulated data against tuned classical methods, on a measured scan.
 
-    scripts/measured_scan.py SCAN.h5 --validation SIMULATED_VAL --model NAME=RUN [--json FILE] [--picture FILE]
+    scripts/measured_scan.py SCAN.h5 --validation SIMULATED_VAL --model NAME=RUN --json FILE [--picture FILE]
 
 All methods see the same masks, one for every offset of the equispaced pattern, and maps from the same centre lines.
 Every classical method is swept over strength, wavelet and support threshold of the maps, and reported twice: with the
@@ -15,10 +15,13 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import json
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -37,7 +40,7 @@ from mrirecon.physics.calibration import Calibration
 from mrirecon.physics.sampling import Sampling
 from mrirecon.progress import bar
 from mrirecon.reconstruct import Method, classical, network
-from mrirecon.tune import best, sweep
+from mrirecon.tune import sweep
 
 SCORES = ("psnr", "ssim", "body_psnr", "body_ssim")
 CG = [float(f"{s:.2g}") for s in np.geomspace(1e-3, 1e-1, 9)]  # strengths, two decades
@@ -53,9 +56,9 @@ class Setting:
     method: Method
     calibration: Calibration
 
-    @property
-    def words(self) -> dict[str, object]:
-        return {**self.method.record, "crop": self.calibration.crop}
+
+Words = dict[str, Any]  # a setting in plain values: method, strength, wavelet, crop; or model
+Job = tuple[str, str, str, float, float]  # "scan" or "validation", its path, the words as JSON, mask
 
 
 def main() -> int:
@@ -65,58 +68,116 @@ def main() -> int:
     parser.add_argument("--model", action="append", default=[], metavar="NAME=RUN", help="a run folder or checkpoint")
     parser.add_argument("--acceleration", type=float, default=4.0)
     parser.add_argument("--center_fraction", type=float, default=0.08)
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--json", type=Path, required=True, help="the report; every run's line goes beside it, .jsonl")
     parser.add_argument("--picture", type=Path)
     options = parser.parse_args()
+    models = dict(model.split("=", 1) for model in options.model)
+    mask = options.acceleration, options.center_fraction
     try:
-        sampling = Sampling("equispaced_fraction", (options.acceleration,), (options.center_fraction,))
-        report = measure(options.scan, options.validation, dict(m.split("=", 1) for m in options.model), sampling)
+        report = measure(options.scan, options.validation, models, mask, options.json.with_suffix(".jsonl"))
+        print(markdown(report))
+        write_json(options.json, report)
+        if options.picture:
+            draw(options.picture, options.scan, report, models, mask)
     except InputError as error:
         print(f"measured_scan: {error}", file=sys.stderr)
         return 2
-    print(markdown(report))
-    if options.json:
-        write_json(options.json, report)
-    if options.picture:
-        draw(options.picture, options.scan, report, dict(m.split("=", 1) for m in options.model), sampling)
     return 0
 
 
-def measure(scan: Path, validation: Path, models: dict[str, str], sampling: Sampling) -> dict[str, object]:
-    """Every score of every setting at every offset, and the rows of the table."""
-    volume = read_volume(scan)
-    offsets = masks(volume, sampling)
-    grid = {"zero-filled": [setting("zero-filled", crop=c) for c in CROPS]}
-    grid["CG-SENSE"] = [setting("cg-sense", s, crop=c) for c in CROPS for s in CG]
-    grid["L1-wavelet"] = [setting("l1-wavelet", s, w, c) for c in CROPS for w in WAVELETS for s in L1]
-    chosen = {name: choose(settings, validation, sampling) for name, settings in grid.items()}
-    rows, sweeps = [], {}
+def measure(scan: Path, validation: Path, models: dict[str, str], mask: tuple[float, float], lines: Path) -> Words:
+    """Every score of every setting at every offset, and the rows of the table.
+
+    lines: one line of JSON for each setting and set of files, written as it comes; those that are there are not run
+        again.
+    """
+    grid: dict[str, list[Words]] = {
+        "zero-filled": [{"method": "zero-filled", "crop": c} for c in CROPS],
+        "CG-SENSE": [{"method": "cg-sense", "strength": s, "crop": c} for c in CROPS for s in CG],
+        "L1-wavelet": [
+            {"method": "l1-wavelet", "strength": s, "wavelet": w, "crop": c}
+            for c in CROPS
+            for w in WAVELETS
+            for s in L1
+        ],
+    }
+    networks: list[Words] = [{"model": path, "model_hash": load(Path(path)).digest} for path in models.values()]
+    every = [words for settings in grid.values() for words in settings]
+    jobs: list[Job] = [("validation", str(validation), json.dumps(words), *mask) for words in every]
+    jobs += [("scan", str(scan), json.dumps(words), *mask) for words in every + networks]
+    done = finished(lines)
+    waiting = [job for job in jobs if key(job) not in done]
+    with bar("settings", len(jobs)) as advance, lines.open("a") as file, ProcessPoolExecutor(initializer=alone) as pool:
+        advance(len(jobs) - len(waiting))
+        for job, scores in zip(waiting, pool.map(run, waiting), strict=True):
+            done[key(job)] = scores
+            file.write(json.dumps({"key": key(job), "scores": scores}) + "\n")
+            file.flush()
+            advance(1)
+
+    def found(where: str, path: Path, words: Words) -> list[list[float]]:
+        return done[key((where, str(path), json.dumps(words), *mask))]
+
+    rows = []
     for name, settings in grid.items():
-        with bar(f"{name} on the scan", len(settings)) as advance:
-            scores = [score(s, offsets, advance) for s in settings]
-        sweeps[name] = [{**s.words, **mean(values)} for s, values in zip(settings, scores, strict=True)]
-        rows.append(row(name, "chosen on simulated files", settings[chosen[name]].words, scores[chosen[name]]))
+        scores = [found("scan", scan, words) for words in settings]
+        chosen = max(range(len(settings)), key=lambda i: found("validation", validation, settings[i])[0][0])
+        rows.append(row(name, "chosen on simulated files", settings[chosen], scores[chosen]))
         rows.append(best_row(name, settings, scores))
-    for name, path in models.items():
-        trained = load(Path(path))
-        one = Setting(network(trained, torch.device("cpu")), trained.calibration)
-        words = {"model_hash": trained.digest, "crop": trained.calibration.crop}
-        rows.append(row(name, "as trained", words, score(one, offsets)))
+    for name, words in zip(models, networks, strict=True):
+        rows.append(row(name, "as trained", {"model_hash": words["model_hash"]}, found("scan", scan, words)))
+    sweeps = [
+        {**words, **mean(found("scan", scan, words)), "simulated_psnr": found("validation", validation, words)[0][0]}
+        for words in every
+    ]
     return {
+        "date": datetime.date.today().isoformat(),
         "machine": machine(),
         "versions": {name: installed(name) for name in ("mrirecon", "torch", "numpy", "sigpy", "scikit-image")},
-        "date": datetime.date.today().isoformat(),
         "scan": scan.name,
-        "acceleration": sampling.accelerations[0],
-        "center_fraction": sampling.center_fractions[0],
-        "offsets": len(offsets),
+        "acceleration": mask[0],
+        "center_fraction": mask[1],
+        "offsets": len(rows[0]["values"]),
         "rows": rows,
         "grid": sweeps,
     }
 
 
-def setting(name: str, strength: float | None = None, wavelet: str = "db4", crop: float = 0.9) -> Setting:
-    return Setting(classical(name, strength, wavelet), Calibration(crop=crop))  # type: ignore[arg-type]
+def key(job: Job) -> str:
+    where, path, words, *mask = job
+    settings = {name: value for name, value in json.loads(words).items() if name != "model"}  # its hash says enough
+    return json.dumps([where, Path(path).name, settings, mask], sort_keys=True)
+
+
+def finished(lines: Path) -> dict[str, list[list[float]]]:
+    if not lines.exists():
+        return {}
+    read = (json.loads(line) for line in lines.read_text().splitlines() if line.endswith("}"))  # a killed run's last
+    return {entry["key"]: entry["scores"] for entry in read}
+
+
+def alone() -> None:
+    torch.set_num_threads(1)  # a process for each core
+
+
+def run(job: Job) -> list[list[float]]:
+    """The scores of one setting: on the scan the four at every offset; on validation files the mean PSNR."""
+    where, path, words, acceleration, center_fraction = job
+    sampling = Sampling("equispaced_fraction", (acceleration,), (center_fraction,))
+    one = setting(json.loads(words))
+    if where == "scan":
+        return score(one, masks(read_volume(path), sampling))
+    volumes = [read_volume(file) for file in list_volumes(path)]
+    (scores,) = sweep(volumes, [one.method], sampling, MapCache(None, one.calibration))
+    return [[scores.psnr]]
+
+
+def setting(words: Words) -> Setting:
+    if "model" in words:
+        trained = load(Path(words["model"]))
+        return Setting(network(trained, torch.device("cpu")), trained.calibration)
+    strength, wavelet = words.get("strength"), words.get("wavelet", "db4")
+    return Setting(classical(words["method"], strength, wavelet), Calibration(crop=words["crop"]))
 
 
 def masks(volume: Volume, sampling: Sampling) -> list[Slice]:
@@ -129,33 +190,16 @@ def masks(volume: Volume, sampling: Sampling) -> list[Slice]:
     return sorted(found.values(), key=lambda batch: int(batch.mask.flatten().argmax()))
 
 
-def choose(settings: list[Setting], validation: Path, sampling: Sampling) -> int:
-    """The setting with the best PSNR on the validation files."""
-    volumes = [read_volume(path) for path in list_volumes(validation)]
-    scores = []
-    for crop in CROPS:
-        some = [s.method for s in settings if s.calibration.crop == crop]
-        name = some[0].record["method"]
-        with bar(f"{name} on simulated files, crop {crop}", sum(v.n_slices for v in volumes)) as advance:
-            scores += sweep(volumes, some, sampling, MapCache(None, Calibration(crop=crop)), advance)
-    return best(scores)  # in the order of the grid, which goes by crop first
-
-
-def score(one: Setting, offsets: list[Slice], advance: object = None) -> list[list[float]]:
+def score(one: Setting, offsets: list[Slice]) -> list[list[float]]:
     """The four scores at every offset."""
     values = []
-    for batch, image, target, reference, body in images(one, offsets):
-        del batch
+    for image, target, reference, body in images(one, offsets):
         whole = [psnr(target, image), ssim(target, image)]
         values.append([*whole, psnr_inside(reference, image, body), ssim_inside(reference, image, body)])
-    if callable(advance):
-        advance(1)
     return values
 
 
-def images(
-    one: Setting, offsets: list[Slice]
-) -> Iterator[tuple[Slice, np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
+def images(one: Setting, offsets: list[Slice]) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
     """Batch, image, RSS target, SENSE reference and body mask at every offset, all (1, h, w)."""
     cache = MapCache(None, one.calibration)
     for bare in offsets:
@@ -164,27 +208,28 @@ def images(
         with torch.inference_mode():
             image = magnitude(one.method.solve(problem) * scale, batch.crop).numpy()
         target = batch.target.numpy()
-        yield batch, image, target, magnitude(sense_target(batch), batch.crop).numpy(), body_mask(target[0])[None]
+        yield image, target, magnitude(sense_target(batch), batch.crop).numpy(), body_mask(target[0])[None]
 
 
 def mean(values: list[list[float]]) -> dict[str, float]:
     return dict(zip(SCORES, np.mean(values, axis=0).tolist(), strict=True))
 
 
-def row(name: str, how: str, words: dict[str, object], values: list[list[float]]) -> dict[str, object]:
+def row(name: str, how: str, words: Words, values: list[list[float]]) -> Words:
+    """A line of the table, with the scores at every offset."""
     spread = dict(zip(SCORES, np.std(values, axis=0, ddof=1).tolist(), strict=True))
-    return {"method": name, "setting": how, "words": words, "mean": mean(values), "std": spread}
+    return {"method": name, "setting": how, "words": words, "mean": mean(values), "std": spread, "values": values}
 
 
-def best_row(name: str, settings: list[Setting], scores: list[list[list[float]]]) -> dict[str, object]:
+def best_row(name: str, settings: list[Words], scores: list[list[list[float]]]) -> Words:
     """Each score from the setting that is best for it, by its mean over the offsets."""
     winners = np.argmax(np.mean(scores, axis=1), axis=0)
     values = [[scores[w][o][k] for k, w in enumerate(winners)] for o in range(len(scores[0]))]
-    words = {key: settings[w].words for key, w in zip(SCORES, winners, strict=True)}
+    words = {score: settings[w] for score, w in zip(SCORES, winners, strict=True)}
     return row(name, "best on this scan, score by score", words, values)
 
 
-def markdown(report: dict) -> str:
+def markdown(report: Words) -> str:
     """The rows as the table of the README."""
     lines = [
         "| method | setting | PSNR (dB) | SSIM | body PSNR (dB) | body SSIM |",
@@ -196,20 +241,15 @@ def markdown(report: dict) -> str:
     return "\n".join(lines)
 
 
-def draw(path: Path, scan: Path, report: dict, models: dict[str, str], sampling: Sampling) -> None:
+def draw(path: Path, scan: Path, report: Words, models: dict[str, str], mask: tuple[float, float]) -> None:
     """The first offset: target, each classical method as chosen on simulated files, and each network."""
+    sampling = Sampling("equispaced_fraction", (mask[0],), (mask[1],))
     offset = masks(read_volume(scan), sampling)[:1]
-    shown = {}
-    for r in report["rows"]:
-        if r["setting"].startswith("chosen"):
-            words = dict(r["words"])
-            crop, name = words.pop("crop"), words.pop("method")
-            shown[r["method"]] = next(images(setting(name, crop=crop, **words), offset))
-    for name, where in models.items():
-        trained = load(Path(where))
-        shown[name] = next(images(Setting(network(trained, torch.device("cpu")), trained.calibration), offset))
-    target = next(iter(shown.values()))[2][0]
-    comparison(path, target, {name: view[1][0] for name, view in shown.items()}, target_name="full sampling (RSS)")
+    shown = {r["method"]: r["words"] for r in report["rows"] if r["setting"].startswith("chosen")}
+    shown |= {name: {"model": where} for name, where in models.items()}
+    views = {name: next(images(setting(words), offset)) for name, words in shown.items()}
+    target = next(iter(views.values()))[1][0]
+    comparison(path, target, {name: view[0][0] for name, view in views.items()}, target_name="full sampling (RSS)")
 
 
 if __name__ == "__main__":
