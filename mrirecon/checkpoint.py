@@ -102,7 +102,12 @@ def _read(path: Path) -> dict[str, Any]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's thoughts on pickles that it then refuses
             checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, BadZipFile, OSError, KeyError, ValueError) as error:
+    except pickle.UnpicklingError:
+        # torch's own words end in the advice to let the file run its code.
+        raise InputError(
+            f"{path} is no checkpoint, or holds more than plain values; expected one of `mrirecon fit`"
+        ) from None
+    except (RuntimeError, EOFError, BadZipFile, OSError, KeyError, ValueError) as error:
         raise InputError(f"{path} cannot be read as a checkpoint ({_first_line(error)}); it may be truncated") from None
     if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("state_dict"), dict):
         raise InputError(f"{path} is not a Lightning checkpoint: it has no state_dict")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
@@ -36,6 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 2
         if name in LIGHTNING:
             return int(import_module("mrirecon.commands.fit").main(name, rest))
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that temporary files are removed
         return call(getattr(import_module(f"mrirecon.commands.{name}"), name), name, rest)
     except InputError as error:
         # From a worker process the message comes wrapped in that process's traceback.
@@ -46,6 +48,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             sys.stderr.close()
             return 0
         print(f"mrirecon {name}: {error}; check the path, the space on the disk and the rights", file=sys.stderr)
+        return 2
+    except MemoryError as error:
+        print(f"mrirecon {name}: not enough memory ({error}); ask for smaller sizes or batches", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"mrirecon {name}: interrupted", file=sys.stderr)
@@ -74,7 +79,7 @@ def _with_values(argv: Sequence[str], command: Callable[..., int]) -> list[str]:
     """A switch may stand alone: ``--overwrite`` means ``--overwrite true``."""
     switches = {f"--{name}" for name, hint in command.__annotations__.items() if hint == "bool"}
     words: list[str] = []
-    for word, following in zip(argv, [*argv[1:], ""], strict=True):
+    for word, following in zip(argv, [*argv[1:], ""], strict=False):
         words.append(word)
         if word in switches and following not in ("true", "false"):
             words.append("true")

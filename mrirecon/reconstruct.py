@@ -49,8 +49,8 @@ def classical(name: Classical, strength: float | None = None, wavelet: str = "db
         return Method(zero_filled, {"method": name})
     if strength is None:
         raise InputError(f"{name} needs --strength; 0.01 is a start, and `mrirecon tune` finds the best for your scans")
-    if not 0 <= strength < float("inf"):
-        raise InputError(f"--strength {strength}; expected a number of at least 0")
+    if not 0 <= strength <= 1e6:
+        raise InputError(f"--strength {strength}; expected a number from 0 to 1000000, usually below 0.1")
     if name == "cg-sense":
         return Method(partial(cg_sense, strength=strength), {"method": name, "strength": strength})
     check_wavelet(wavelet)

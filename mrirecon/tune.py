@@ -33,6 +33,8 @@ def sweep(
     for volume in volumes:
         if volume.target is None:
             raise InputError(f"{volume.path} has no target to compare with; tune on fully sampled files")
+        if volume.mask is not None:
+            raise InputError(f"{volume.path} is undersampled already; tune on fully sampled files")
     slices = Slices(volumes, sampling)
     scores = [VolumeMetrics() for _ in methods]
     with torch.inference_mode():

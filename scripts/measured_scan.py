@@ -120,10 +120,10 @@ def measure(scan: Path, validation: Path, models: dict[str, str], mask: tuple[fl
 
     rows = []
     for name, settings in grid.items():
-        scores = [found("scan", scan, words) for words in settings]
+        results = [found("scan", scan, words) for words in settings]
         chosen = max(range(len(settings)), key=lambda i: found("validation", validation, settings[i])[0][0])
-        rows.append(row(name, "chosen on simulated files", settings[chosen], scores[chosen]))
-        rows.append(best_row(name, settings, scores))
+        rows.append(row(name, "chosen on simulated files", settings[chosen], results[chosen]))
+        rows.append(best_row(name, settings, results))
     for name, words in zip(models, networks, strict=True):
         rows.append(row(name, "as trained", {"model_hash": words["model_hash"]}, found("scan", scan, words)))
     sweeps = [

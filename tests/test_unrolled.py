@@ -84,7 +84,8 @@ def test_scaling_the_data_scales_the_image() -> None:
 def test_an_empty_slice_stays_empty() -> None:
     problem = problem_of()
     scaled, scale = Problem.pose(problem.A, problem.y * 0).scaled()
-    assert bool((scale == 1).all()) and not bool(scaled.AHy.any())
+    assert not bool(scaled.AHy.any())
+    assert float((scale * 1000).max()) < 1e-300, "whatever a network makes of nothing vanishes"
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,9 @@ def evaluate(
     from mrirecon.evaluate import picture as draw
     from mrirecon.summary import report, summarise, table
 
-    for path in (json, picture):
+    for path, kinds in ((json, (".json",)), (picture, (".png", ".pdf", ".svg"))):
+        if path is not None and path.suffix not in kinds:
+            raise InputError(f"{path}: expected a name that ends in {' or '.join(kinds)}, since it may be replaced")
         if path is not None and not path.parent.is_dir():
             raise InputError(f"{path.parent} is not a folder; make it, or write {path.name} elsewhere")
     matched = pairs(targets, reconstructions, acquisition)

@@ -86,6 +86,14 @@ class Cli(LightningCLI):
         # Lightning lets the hyperparameters in a checkpoint override the cards. Ours are in `config.yaml`, in the open.
         pass
 
+    def instantiate_classes(self) -> None:
+        try:
+            super().instantiate_classes()
+        except InputError:
+            raise
+        except (ValueError, TypeError) as error:  # a device that is not there, a precision that does not exist
+            raise InputError(f"these settings cannot be used: {error}") from None
+
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.link_arguments("seed_everything", "data.seed")
         parser.link_arguments("seed_everything", "model.seed")
@@ -138,6 +146,7 @@ def main(name: str, argv: Sequence[str]) -> int:
     configs = [read_card(card) for card in options.config]
     # One device: several need a strategy that greedy training can use, and Lightning would take all it finds.
     defaults: dict[str, Any] = {"use_distributed_sampler": False, "devices": 1, "logger": False, "callbacks": []}
+    defaults["plugins"] = [{"class_path": "mrirecon.training.checkpoints.WholeCheckpoints"}]
     start: Path | None = None
     if options.help_all:
         settings = ["--help"]
@@ -186,6 +195,13 @@ def main(name: str, argv: Sequence[str]) -> int:
         )
     except MisconfigurationException as error:
         raise InputError(str(error)) from None
+    except SystemExit as stop:
+        if stop.code == 1:  # how Lightning ends after Ctrl-C; unusable words end with 2
+            raise KeyboardInterrupt from None
+        raise
+    if cli.trainer.received_sigterm:
+        print(f"mrirecon {name}: stopped by SIGTERM; add --resume to go on from the last checkpoint", file=sys.stderr)
+        return 143
     return cli.exit_code
 
 

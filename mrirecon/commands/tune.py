@@ -50,6 +50,8 @@ def tune(
     from mrirecon.reconstruct import classical
     from mrirecon.tune import best, sweep
 
+    if json is not None and json.suffix != ".json":
+        raise InputError(f"{json}: expected a name that ends in .json, since it may be replaced")
     if json is not None and not json.parent.is_dir():
         raise InputError(f"{json.parent} is not a folder; make it, or write {json.name} elsewhere")
     if not strengths:

@@ -88,7 +88,7 @@ def read_volume(path: str | Path) -> Volume:
             target_shape = (int(images.shape[1]), int(images.shape[2]))
             # fastMRI writes the maximum; a file of another source may not, and then it is worth one pass.
             stored = number(file, path, "max")
-            peak = float(np.max(images[()])) if stored is None else stored
+            peak = _maximum(images, path) if stored is None else stored
         low = number(file, path, "num_low_frequency")
         return Volume(
             path=path,
@@ -142,6 +142,8 @@ def read_target(volume: Volume, index: int, out: np.ndarray) -> None:
     """Read one slice of the magnitude target, centre-cropped to ``volume.crop``, into ``out`` (h, w) float32."""
     with _reading(volume, index):
         out[...] = center_crop(opened(volume.path)[volume.target][index], volume.crop)
+    if not np.isfinite(out).all():
+        raise InputError(f"{volume.path}: slice {index} of {volume.target} holds NaN or infinity; make it anew")
 
 
 @contextmanager
@@ -152,6 +154,15 @@ def _reading(volume: Volume, index: int) -> Iterator[None]:
         raise InputError(
             f"{volume.path}: slice {index} cannot be read ({error}); the file is damaged or was replaced, copy it again"
         ) from error
+
+
+def _maximum(images: h5py.Dataset, path: Path) -> float:
+    try:
+        return float(np.max(images[()]))
+    except OSError as error:
+        raise InputError(
+            f"{path}: {images.name[1:]} cannot be read ({error}); the file is damaged, copy it again"
+        ) from None
 
 
 def _dataset(file: h5py.File, path: Path, name: str) -> h5py.Dataset:

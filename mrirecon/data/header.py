@@ -45,6 +45,8 @@ def parse_header(header: bytes | str, width: int) -> Geometry:
     Raises InputError, without a file name, where the header is not ISMRMRD or declares a document type: a DOCTYPE can
     define entities that expand without bound, and no scanner writes one.
     """
+    if not isinstance(header, bytes | str):
+        raise InputError(f"ismrmrd_header is {type(header).__name__}; expected the text of an ISMRMRD header")
     try:
         text = header.decode("utf-8") if isinstance(header, bytes) else header
     except UnicodeDecodeError as error:
@@ -62,6 +64,11 @@ def parse_header(header: bytes | str, width: int) -> Geometry:
     if center is None or maximum is None:
         return Geometry(encoded, recon, 0, width)
     left = encoded[1] // 2 - center
+    if not (left < width and left + maximum + 1 > 0 and maximum >= 0):
+        raise InputError(
+            f"ismrmrd_header: lines 0 to {maximum} about line {center} lie outside the {width} columns of kspace; "
+            "correct encodingLimits, or remove the header"
+        )
     # Clamped, because a negative bound would count from the other end of the grid.
     return Geometry(encoded, recon, min(max(left, 0), width), min(max(left + maximum + 1, 0), width))
 

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from math import prod
 from pathlib import Path
+from shutil import disk_usage
 
 import h5py
 import numpy as np
@@ -71,7 +73,13 @@ def reconstruction_file(
 
     The file appears when the block ends without an error; ``attrs`` are written then, so they may grow meanwhile.
     """
-    with whole_file(Path(path)) as file:
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # HDF5 crashes the process when it closes a file for which the disk has no room.
+    needed, free = 4 * prod(shape) + 2**16, disk_usage(path.parent).free
+    if needed > free:
+        raise OSError(f"{path} needs {needed} bytes, and {free} are free on its disk")
+    with whole_file(path) as file:
         yield file.create_dataset("reconstruction", shape, np.float32)
         for name, value in attrs.items():
             file.attrs[name] = value

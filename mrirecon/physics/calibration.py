@@ -49,12 +49,12 @@ def calibration_square(shape: tuple[int, int], n_low: int, width: int) -> tuple[
     Nothing else of the k-space is looked at, sampled or not, so maps do not depend on the mask drawn around it.
 
     n_low: fully sampled columns in the middle; they begin at (W - n_low + 1) // 2, fastMRI's rule.
-    Raises InputError for fewer than two.
+    Raises InputError for fewer than three.
     """
     n = min(n_low, width, shape[0])
-    if n < 2:
+    if n < 3:
         raise InputError(
-            f"{n_low} fully sampled centre lines; maps need at least 2, so use a larger center fraction "
+            f"{n_low} fully sampled centre lines; maps need at least 3, so use a larger center fraction "
             "or a mask with a sampled centre"
         )
     top, left = ((size - n + 1) // 2 for size in shape)

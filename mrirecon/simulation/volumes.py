@@ -84,8 +84,10 @@ def simulate_volume(
         )
     if not 1 <= fewest <= most <= 32:
         raise InputError(f"coils {n_coils}; expected 1 to 32, or [least, most] within that")
-    if not 0 < low <= high:
-        raise InputError(f"snr {snr}; expected a number above 0, or [least, most]")
+    if max(n_slices, readout_oversampling * shape[0], shape[1]) > 4096:
+        raise InputError(f"slices {n_slices}, shape {tuple(shape)}; expected at most 4096 of each")
+    if not 1e-3 <= low <= high <= 1e12:
+        raise InputError(f"snr {snr}; expected a number from 0.001 to 1e12, or [least, most] within that")
     # One stream per cause: what is drawn for the coils must not depend on how much the phantom drew.
     object_rng, coil_rng, noise_rng = (np.random.default_rng((cause, *seed)) for cause in range(3))
     pixel = 2 / min(shape)

@@ -75,6 +75,8 @@ class Reconstruction(pl.LightningModule):
                 "complex losses (L1, L2) compare with the complex image 'sense', magnitude losses (MagnitudeL1, SSIM) "
                 "with the file's 'rss'"
             )
+        if clip is not None and not clip > 0:
+            raise InputError(f"model.clip is {clip}; expected a number above 0, or null for no limit")
         if rows is not None and (rows < 1 or self.loss.target != "sense"):
             raise InputError(f"model.rows is {rows}; expected at least 1, and a loss with the target 'sense'")
         self.rows = rows
@@ -87,6 +89,7 @@ class Reconstruction(pl.LightningModule):
         self.link = Local()
         self.record: dict[str, Any] | None = None  # how to make `net` again; set by the command line, see checkpoint.py
         self.volumes = VolumeMetrics()
+        self.finite = torch.tensor(True)  # whether all losses of this epoch were
         if init_from is not None:
             load_weights(net, Path(init_from))
 
@@ -103,6 +106,9 @@ class Reconstruction(pl.LightningModule):
         scheduler = self.lr_schedulers()
         if isinstance(scheduler, Cosine):
             scheduler.apply()  # a resumed run may have another length than it had
+
+    def on_train_epoch_start(self) -> None:
+        self.finite = torch.tensor(True)
 
     def training_step(self, batch: Slice, batch_idx: int) -> None:
         problem, scale = pose(batch)
@@ -122,6 +128,7 @@ class Reconstruction(pl.LightningModule):
                 torch.nn.utils.clip_grad_norm_(parameters, self.clip)
         optimizer.step()
         size = len(batch.kspace)
+        self.finite = self.finite.to(values[-1].device) & torch.stack(values).isfinite().all()
         self.log("loss", values[-1], prog_bar=True, on_step=True, on_epoch=True, batch_size=size)
         self.log("acceleration", sum(batch.acceleration) / size, on_step=False, on_epoch=True, batch_size=size)
         if len(values) > 1:
@@ -129,6 +136,12 @@ class Reconstruction(pl.LightningModule):
             self.log_dict(stages, on_step=False, on_epoch=True, batch_size=size)
 
     def on_train_epoch_end(self) -> None:
+        # Once an epoch, as it waits for the device; before anything of this epoch is saved.
+        if not bool(self.finite):
+            raise InputError(
+                f"the loss of epoch {self.current_epoch} is not finite; lower the learning rate, or look for "
+                "targets that are not finite"
+            )
         scheduler = self.lr_schedulers()
         if isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
             if "val_loss" in self.trainer.callback_metrics:  # not before the first validation
@@ -198,7 +211,10 @@ class Reconstruction(pl.LightningModule):
     def configure_optimizers(self) -> Any:
         # One group per step, whatever the stages are, so that an optimiser's state fits every regime.
         groups = [{"params": list(step.parameters()), "name": f"step_{k}"} for k, step in enumerate(self.net.steps)]
-        optimizer = self.make_optimizer(groups)
+        try:
+            optimizer = self.make_optimizer(groups)
+        except ValueError as error:
+            raise InputError(f"model.optimizer cannot be made: {error}") from None
         if self.make_scheduler is None:
             return optimizer
         scheduler = self.make_scheduler(optimizer)
@@ -211,5 +227,5 @@ class Reconstruction(pl.LightningModule):
         checkpoint["rng"] = rng_state()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        if "rng" in checkpoint:
+        if "rng" in checkpoint and self.trainer.training:
             set_rng_state(checkpoint["rng"])

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from mrirecon.errors import InputError
+
 
 def rng_state() -> dict[str, Any]:
     """torch (CPU and every GPU), numpy's and Python's own. Masks, order and strips draw from none of them."""
@@ -21,10 +23,18 @@ def rng_state() -> dict[str, Any]:
 
 
 def set_rng_state(state: dict[str, Any]) -> None:
-    """Go on from where :func:`rng_state` was taken; GPUs only if there are as many."""
-    torch.set_rng_state(state["torch"])
-    if state["cuda"] and len(state["cuda"]) == torch.cuda.device_count():
-        torch.cuda.set_rng_state_all(state["cuda"])
-    name, keys, *rest = state["numpy"]
-    np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))
-    random.setstate(state["python"])
+    """Go on from where :func:`rng_state` was taken; GPUs only if there are as many.
+
+    Raises InputError for a state that is none.
+    """
+    try:
+        torch.set_rng_state(state["torch"])
+        if state["cuda"] and len(state["cuda"]) == torch.cuda.device_count():
+            torch.cuda.set_rng_state_all(state["cuda"])
+        name, keys, *rest = state["numpy"]
+        np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))
+        random.setstate(state["python"])
+    except (TypeError, KeyError, IndexError, ValueError, RuntimeError, AttributeError) as error:
+        raise InputError(
+            f"the checkpoint's random state cannot be used ({error}); start anew from its weights"
+        ) from None

@@ -143,3 +143,47 @@ def test_an_output_that_is_a_file_is_refused(mrirecon, data, tmp_path) -> None: 
     (tmp_path / "out").write_text("mine")
     done = mrirecon("reconstruct", data / "multicoil_val", tmp_path / "out", "--method", "zero-filled", *MASK)
     assert done.code == 2 and (tmp_path / "out").read_text() == "mine"
+
+
+def test_a_command_without_arguments_does_not_crash(mrirecon) -> None:  # type: ignore[no-untyped-def]
+    assert "models/pgd_resnet" in mrirecon("cards").out
+    for name in ("simulate", "reconstruct", "evaluate", "tune"):
+        assert mrirecon(name).code == 2
+
+
+def test_an_empty_slice_stays_black(mrirecon, data, trained, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    path = tmp_path / "empty.h5"
+    shutil.copy(next((data / "multicoil_val").glob("*.h5")), path)
+    with h5py.File(path, "a") as file:
+        file["kspace"][1] = 0
+    assert mrirecon("reconstruct", path, tmp_path / "out", "--model", trained, *MASK).code == 0
+    with h5py.File(tmp_path / "out" / "empty.h5") as file:
+        assert file["reconstruction"][0].max() > 0 and file["reconstruction"][1].max() == 0
+
+
+def test_a_loss_that_is_not_finite_ends_training_before_anything_is_saved(mrirecon, data, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    done = mrirecon(*fit_words(data, tmp_path / "run", "--model.optimizer.init_args.lr", "1e30"))
+    assert done.code == 2 and "is not finite; lower the learning rate" in done.err
+    assert not list((tmp_path / "run").rglob("*.ckpt"))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--model.optimizer.init_args.lr", "-1"], "model.optimizer cannot be made"),
+        (["--trainer.accelerator", "foo"], "these settings cannot be used"),
+        (["--trainer.devices", "2"], "training on 2 devices is not supported yet"),
+        (["--model.clip", "-1"], "model.clip is -1.0"),
+        (["--model.net.init_args.denoiser.init_args.channels", "-4"], "channels=-4"),
+    ],
+)
+def test_impossible_training_is_refused(mrirecon, data, tmp_path, words, message) -> None:  # type: ignore[no-untyped-def]
+    done = mrirecon(*fit_words(data, tmp_path / "run", *words))
+    assert done.code == 2 and message in done.err
+
+
+def test_a_json_file_does_not_replace_what_is_not_one(mrirecon, data) -> None:  # type: ignore[no-untyped-def]
+    target = next((data / "multicoil_val").glob("*.h5"))
+    before = target.read_bytes()
+    done = mrirecon("evaluate", data / "multicoil_val", data / "multicoil_val", "--json", target)
+    assert done.code == 2 and "expected a name that ends in .json" in done.err and target.read_bytes() == before
