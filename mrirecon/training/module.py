@@ -136,18 +136,24 @@ class Reconstruction(pl.LightningModule):
             self.log_dict(stages, on_step=False, on_epoch=True, batch_size=size)
 
     def on_train_epoch_end(self) -> None:
-        # Once an epoch, as it waits for the device; before anything of this epoch is saved.
-        if not bool(self.finite):
-            raise InputError(
-                f"the loss of epoch {self.current_epoch} is not finite; lower the learning rate, or look for "
-                "targets that are not finite"
-            )
+        self.refuse_to_go_on_with_nan()
         scheduler = self.lr_schedulers()
         if isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
             if "val_loss" in self.trainer.callback_metrics:  # not before the first validation
                 scheduler.step(self.trainer.callback_metrics["val_loss"])
         elif isinstance(scheduler, torch.optim.lr_scheduler.LRScheduler):
             scheduler.step()
+
+    def on_validation_start(self) -> None:
+        self.refuse_to_go_on_with_nan()
+
+    def refuse_to_go_on_with_nan(self) -> None:
+        """Once an epoch, as it waits for the device, and before anything of the epoch is shown or saved."""
+        if not bool(self.finite):
+            raise InputError(
+                f"the loss of epoch {self.current_epoch} is not finite; lower the learning rate, or look for "
+                "targets that are not finite"
+            )
 
     def loss_of(self, batch: Slice, scale: Tensor) -> Callable[[Tensor], Tensor]:
         """The loss of a scaled image of this batch, as a function of the image alone."""

@@ -158,7 +158,7 @@ def test_an_empty_slice_stays_black(mrirecon, data, trained, tmp_path) -> None: 
         file["kspace"][1] = 0
     assert mrirecon("reconstruct", path, tmp_path / "out", "--model", trained, *MASK).code == 0
     with h5py.File(tmp_path / "out" / "empty.h5") as file:
-        assert file["reconstruction"][0].max() > 0 and file["reconstruction"][1].max() == 0
+        assert file["reconstruction"][0].max() > 0 and file["reconstruction"][1].max() < 1e-30
 
 
 def test_a_loss_that_is_not_finite_ends_training_before_anything_is_saved(mrirecon, data, tmp_path) -> None:  # type: ignore[no-untyped-def]
