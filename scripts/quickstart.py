@@ -1,11 +1,13 @@
-"""The main job in small: simulate, train, reconstruct, score; about three minutes on two cores.
+"""The main job in small: simulate, train, reconstruct, score; about four minutes on two cores.
 
-Every line it runs is a command that works alone, and is printed before it runs. Everything goes into ./quickstart.
+Every line it runs is a command that works alone, and is printed before it runs. Everything goes into the folder
+`quickstart` of the repository; what an earlier run left there is replaced.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 import time
@@ -13,7 +15,9 @@ from pathlib import Path
 
 from mrirecon.cli import main as mrirecon
 
+ROOT = Path(__file__).resolve().parents[1]
 HERE = Path("quickstart")
+OUTPUTS = ("zero-filled", "cg-sense", "network")
 DATA = f"{HERE}/data"
 MASK = "--mask_type equispaced_fraction --accelerations 4 --center_fractions 0.08"
 # A network small enough for the time: 4 steps of 32 channels instead of 6 of 48.
@@ -24,25 +28,40 @@ STRENGTHS = "[0.0005,0.001,0.002,0.004,0.008,0.015,0.03,0.06]"  # for CG-SENSE, 
 
 def main() -> int:
     start = time.time()
-    if HERE.exists():
-        shutil.rmtree(HERE)  # only ever made by this script
+    os.chdir(ROOT)
+    for name in ("data", "run", *OUTPUTS):
+        shutil.rmtree(HERE / name, ignore_errors=True)
     heads = "--slices 2 --coils 6 --shape [160,160] --anatomy head --snr [50,200]"
     for split, volumes in (("train", 60), ("val", 4), ("test", 6)):
         do(f"simulate {DATA}/multicoil_{split} --split {split} --volumes {volumes} {heads}")
     cards = "-c datasets/phantom -c models/modl_unshared -c train/end_to_end"
     settings = f"--data.simulated null --data.path {DATA} {NET} {DATA_CONSISTENCY} --model.rows 64"
-    do(f"fit {cards} {settings} --trainer.max_epochs 15 --run {HERE}/run")
+    do(f"fit {cards} {settings} --trainer.max_epochs 20 --run {HERE}/run")
 
     do(f"tune {DATA}/multicoil_val cg-sense --strengths {STRENGTHS} --json {HERE}/cg-sense.json {MASK}")
     strength = json.loads((HERE / "cg-sense.json").read_text(encoding="utf-8"))["best"]
     do(f"reconstruct {DATA}/multicoil_test {HERE}/zero-filled --method zero-filled {MASK}")
     do(f"reconstruct {DATA}/multicoil_test {HERE}/cg-sense --method cg-sense --strength {strength} {MASK}")
-    do(f"reconstruct {DATA}/multicoil_test {HERE}/network --model {HERE}/run {MASK}")
-    outputs = " ".join(f"{HERE}/{name}" for name in ("zero-filled", "cg-sense", "network"))
+    # The last epoch, not the best by SSIM: air in which nothing is left costs SSIM against the noisy RSS.
+    do(f"reconstruct {DATA}/multicoil_test {HERE}/network --model {HERE}/run/checkpoints/last.ckpt {MASK}")
+    outputs = " ".join(f"{HERE}/{name}" for name in OUTPUTS)
     picture = HERE / "comparison.png"
     do(f"evaluate {DATA}/multicoil_test {outputs} --against cg-sense --json {HERE}/scores.json --picture {picture}")
-    print(f"\n{time.time() - start:.0f} s. Target, reconstructions and their errors:\n{picture.resolve()}")
+    print(f"\n{margin(HERE / 'scores.json')}")
+    print(f"{time.time() - start:.0f} s. Target, reconstructions and their errors:\n{picture.resolve()}")
     return 0
+
+
+def margin(scores: Path) -> str:
+    """By how much the network beats the best CG-SENSE, volume by volume."""
+    volumes = json.loads(scores.read_text(encoding="utf-8"))["volumes"]
+    psnr = {(v["file"], v["reconstruction"]): v["psnr"] for v in volumes}
+    gains = [psnr[file, "network"] - value for (file, name), value in psnr.items() if name == "cg-sense"]
+    better = sum(gain >= 1 for gain in gains)
+    return (
+        f"PSNR of the network over CG-SENSE: {sum(gains) / len(gains):+.2f} dB on average, "
+        f"at least +1 dB on {better} of {len(gains)} held-out volumes."
+    )
 
 
 def do(line: str) -> None:
