@@ -36,7 +36,7 @@ def main() -> int:
         do(f"simulate {DATA}/multicoil_{split} --split {split} --volumes {volumes} {heads}")
     cards = "-c datasets/phantom -c models/modl_unshared -c train/end_to_end"
     settings = f"--data.simulated null --data.path {DATA} {NET} {DATA_CONSISTENCY} --model.rows 64"
-    do(f"fit {cards} {settings} --trainer.max_epochs 20 --run {HERE}/run")
+    do(f"fit {cards} {settings} --trainer.max_epochs 16 --run {HERE}/run")
 
     do(f"tune {DATA}/multicoil_val cg-sense --strengths {STRENGTHS} --json {HERE}/cg-sense.json {MASK}")
     strength = json.loads((HERE / "cg-sense.json").read_text(encoding="utf-8"))["best"]
