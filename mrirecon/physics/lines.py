@@ -110,7 +110,7 @@ def check_pairs(
         raise InputError(f"mask type {kind!r}; expected one of {', '.join(kinds)}")
     if not 0 < len(accelerations) == len(center_fractions):
         raise InputError(
-            f"accelerations {list(accelerations)} with center fractions {list(center_fractions)}; expected as many of "
+            f"accelerations [{_listed(accelerations)}] with center fractions [{_listed(center_fractions)}]; expected as many of "
             f"one as of the other, at least 1; give one center fraction per acceleration"
         )
     for acceleration in accelerations:
@@ -126,3 +126,7 @@ def check_pairs(
             raise InputError(
                 f"center fraction {center_fraction:g}; expected above 0 and at most 1; give for example 0.08 at 4x"
             )
+
+
+def _listed(values: Sequence[float]) -> str:
+    return ", ".join(f"{value:g}" for value in values)

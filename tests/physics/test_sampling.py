@@ -249,7 +249,7 @@ def test_a_fully_sampled_or_whole_float_acceleration_is_fine(kind: LineType) -> 
         (("random", (4, float("inf")), (0.08, 0.04)), "acceleration inf"),
         (("random", (4,), (0,)), "center fraction 0;"),
         (("random", (4,), (8,)), "center fraction 8;"),
-        (("random", (4, 8), (0.08,)), r"accelerations \[4.0, 8.0\] with center fractions \[0.08\]"),
+        (("random", (4, 8), (0.08,)), r"accelerations \[4, 8\] with center fractions \[0.08\]"),
         (("random", (), ()), "at least 1"),
         (("equispaced", (4.5,), (0.08,)), "use equispaced_fraction"),
         (("magic", (4.5,), (0.08,)), "use magic_fraction"),
