@@ -110,8 +110,8 @@ def check_pairs(
         raise InputError(f"mask type {kind!r}; expected one of {', '.join(kinds)}")
     if not 0 < len(accelerations) == len(center_fractions):
         raise InputError(
-            f"accelerations [{_listed(accelerations)}] with center fractions [{_listed(center_fractions)}]; expected as "
-            "many of one as of the other, at least 1; give one center fraction per acceleration"
+            f"accelerations [{_listed(accelerations)}] with center fractions [{_listed(center_fractions)}]; expected "
+            "as many of one as of the other, at least 1; give one center fraction per acceleration"
         )
     for acceleration in accelerations:
         if not 1 <= acceleration < np.inf:
