@@ -1,4 +1,4 @@
-"""The main job in small: simulate, train, reconstruct, score; about four minutes on two cores.
+"""The main job in small: simulate, train, reconstruct, score; three to four minutes on two cores.
 
 Every line it runs is a command that works alone, and is printed before it runs. Everything goes into the folder
 `quickstart` of the repository; what an earlier run left there is replaced.

@@ -46,7 +46,7 @@ def test_a_model_based_step_solves_its_equation() -> None:
 
 
 @pytest.mark.parametrize("build", [proximal_gradient, model_based])
-def test_recomputing_activations_changes_no_gradient(build) -> None:  # type: ignore[no-untyped-def]
+def test_recomputing_activations_changes_no_gradient(build) -> None:
     from mrirecon.unrolled import run
 
     torch.manual_seed(0)
@@ -97,7 +97,7 @@ def test_an_empty_slice_stays_empty() -> None:
         (lambda: ResNet(ndim=5), "ndim is 5"),
     ],
 )
-def test_impossible_settings_are_refused_with_their_value(make, words: str) -> None:  # type: ignore[no-untyped-def]
+def test_impossible_settings_are_refused_with_their_value(make, words: str) -> None:
     with pytest.raises(InputError, match=words):
         make()
 

@@ -112,7 +112,7 @@ def test_training_on_strips_runs_and_learns(data: Path, tmp_path: Path) -> None:
         (["reconstrukt"], "there is no command 'reconstrukt'"),
     ],
 )
-def test_what_cannot_start_says_why(mrirecon, words, message, tmp_path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+def test_what_cannot_start_says_why(mrirecon, words, message, tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     done = mrirecon(*words)
     assert message in done.err + done.out
@@ -132,24 +132,24 @@ def test_what_cannot_start_says_why(mrirecon, words, message, tmp_path, monkeypa
         (["--model.loss", "mrirecon.losses.SSIM", "--model.target", "null", "--model.rows", "8"], "model.rows is 8"),
     ],
 )
-def test_settings_that_cannot_be_are_refused(mrirecon, data, tmp_path, more, message) -> None:  # type: ignore[no-untyped-def]
+def test_settings_that_cannot_be_are_refused(mrirecon, data, tmp_path, more, message) -> None:
     done = mrirecon(*fit_words(data, tmp_path / "run", *more))
     assert done.code == 2 and message in done.err
     assert not (tmp_path / "run" / "checkpoints").exists()
 
 
-def test_an_earlier_run_is_not_written_over(mrirecon, data, trained) -> None:  # type: ignore[no-untyped-def]
+def test_an_earlier_run_is_not_written_over(mrirecon, data, trained) -> None:
     done = mrirecon(*fit_words(data, trained))
     assert done.code == 2 and "already holds a training run; add --resume" in done.err
 
 
-def test_every_lightning_command_explains_itself(mrirecon) -> None:  # type: ignore[no-untyped-def]
+def test_every_lightning_command_explains_itself(mrirecon) -> None:
     for name in ("fit", "validate", "test", "predict"):
         done = mrirecon(name, "--help")
         assert done.code == 0 and "--run FOLDER" in done.out and "--KEY VALUE" in done.out
 
 
-def test_validation_and_test_scores_are_printed(mrirecon, data, trained) -> None:  # type: ignore[no-untyped-def]
+def test_validation_and_test_scores_are_printed(mrirecon, data, trained) -> None:
     for name, key in (("validate", "val_ssim"), ("test", "test_ssim")):
         done = mrirecon(name, "--run", trained, *QUIET)
         assert done.code == 0 and key in done.out

@@ -16,7 +16,7 @@ from mrirecon.cli import main
 from tests.commands.conftest import MASK, QUIET, fit_words
 
 
-def test_reconstructions_never_replace_the_measured_files(mrirecon, data, tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_reconstructions_never_replace_the_measured_files(mrirecon, data, tmp_path) -> None:
     folder = tmp_path / "files"
     shutil.copytree(data / "multicoil_val", folder)
     before = {path: path.read_bytes() for path in folder.glob("*.h5")}
@@ -25,7 +25,7 @@ def test_reconstructions_never_replace_the_measured_files(mrirecon, data, tmp_pa
     assert before == {path: path.read_bytes() for path in folder.glob("*.h5")}
 
 
-def test_using_a_run_leaves_its_settings_alone(mrirecon, data, trained, tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_using_a_run_leaves_its_settings_alone(mrirecon, data, trained, tmp_path) -> None:
     before = (trained / "config.yaml").read_text()
     for name in ("validate", "test", "predict"):
         more = ["--output", tmp_path / "out"] if name == "predict" else QUIET
@@ -48,7 +48,7 @@ def test_a_resumed_run_keeps_its_settings_and_may_be_longer(data: Path, tmp_path
     assert rates["last_epoch"] == 4 and rates["_last_lr"][0] == pytest.approx(0, abs=1e-9)
 
 
-def test_a_network_that_does_not_fit_the_checkpoint_is_refused_before_anything_is_written(  # type: ignore[no-untyped-def]
+def test_a_network_that_does_not_fit_the_checkpoint_is_refused_before_anything_is_written(
     mrirecon, data, trained, tmp_path
 ) -> None:
     run = tmp_path / "run"
@@ -60,7 +60,7 @@ def test_a_network_that_does_not_fit_the_checkpoint_is_refused_before_anything_i
 
 
 @pytest.mark.parametrize("name", ["fit", "validate", "test", "predict"])
-def test_a_truncated_checkpoint_is_one_sentence_everywhere(mrirecon, trained, tmp_path, name) -> None:  # type: ignore[no-untyped-def]
+def test_a_truncated_checkpoint_is_one_sentence_everywhere(mrirecon, trained, tmp_path, name) -> None:
     run = tmp_path / "run"
     shutil.copytree(trained, run)
     for path in (run / "checkpoints").glob("*.ckpt"):
@@ -79,7 +79,7 @@ def test_the_log_holds_scores_and_images(trained: Path) -> None:
 
 
 @pytest.mark.parametrize("size", [(2, 1, 31, 25), (2, 31, 25), (3, 5, 40, 33)])
-def test_one_coil_no_coil_axis_and_odd_sizes_go_through(mrirecon, trained, tmp_path, size) -> None:  # type: ignore[no-untyped-def]
+def test_one_coil_no_coil_axis_and_odd_sizes_go_through(mrirecon, trained, tmp_path, size) -> None:
     rng = np.random.default_rng(0)
     with h5py.File(tmp_path / "file.h5", "w") as file:
         file["kspace"] = rng.standard_normal((*size, 2)).astype(np.float32).view(np.complex64)[..., 0]
@@ -98,7 +98,7 @@ def test_files_of_mixed_shape_and_coils_train_in_batches(data: Path, tmp_path: P
     assert main(fit_words(data, tmp_path / "run", *words)) == 0
 
 
-def test_a_changed_mask_file_is_another_run(mrirecon, data, tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_a_changed_mask_file_is_another_run(mrirecon, data, tmp_path) -> None:
     mask = np.ones(24)
     words = ["reconstruct", data / "multicoil_val", tmp_path / "out", "--method", "zero-filled", "--mask_file"]
     for sampled, code in ((24, 0), (20, 2)):
@@ -112,7 +112,7 @@ def test_a_changed_mask_file_is_another_run(mrirecon, data, tmp_path) -> None:  
 @pytest.mark.parametrize(
     ("attribute", "value"), [("max", "big"), ("max", np.nan), ("acceleration", "4x"), ("num_low_frequency", -3)]
 )
-def test_odd_attributes_are_named(mrirecon, data, tmp_path, attribute, value) -> None:  # type: ignore[no-untyped-def]
+def test_odd_attributes_are_named(mrirecon, data, tmp_path, attribute, value) -> None:
     path = tmp_path / "odd.h5"
     shutil.copy(next((data / "multicoil_val").glob("*.h5")), path)
     with h5py.File(path, "a") as file:
@@ -121,7 +121,7 @@ def test_odd_attributes_are_named(mrirecon, data, tmp_path, attribute, value) ->
     assert done.code == 2 and f"odd.h5: attribute '{attribute}'" in done.err
 
 
-def test_files_without_target_are_refused_where_one_is_needed(mrirecon, data, trained, tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_files_without_target_are_refused_where_one_is_needed(mrirecon, data, trained, tmp_path) -> None:
     folder = tmp_path / "bare"
     shutil.copytree(data / "multicoil_val", folder)
     for path in folder.glob("*.h5"):
@@ -133,25 +133,25 @@ def test_files_without_target_are_refused_where_one_is_needed(mrirecon, data, tr
 
 
 @pytest.mark.parametrize("text", [b"\xff\xfe\x00", b"a: [", b"just words"])
-def test_a_broken_card_is_named(mrirecon, tmp_path, text) -> None:  # type: ignore[no-untyped-def]
+def test_a_broken_card_is_named(mrirecon, tmp_path, text) -> None:
     (tmp_path / "card.yaml").write_bytes(text)
     done = mrirecon("fit", "-c", tmp_path / "card.yaml")
     assert done.code == 2 and "card.yaml cannot be used" in done.err
 
 
-def test_an_output_that_is_a_file_is_refused(mrirecon, data, tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_an_output_that_is_a_file_is_refused(mrirecon, data, tmp_path) -> None:
     (tmp_path / "out").write_text("mine")
     done = mrirecon("reconstruct", data / "multicoil_val", tmp_path / "out", "--method", "zero-filled", *MASK)
     assert done.code == 2 and (tmp_path / "out").read_text() == "mine"
 
 
-def test_a_command_without_arguments_does_not_crash(mrirecon) -> None:  # type: ignore[no-untyped-def]
+def test_a_command_without_arguments_does_not_crash(mrirecon) -> None:
     assert "models/pgd_resnet" in mrirecon("cards").out
     for name in ("simulate", "reconstruct", "evaluate", "tune"):
         assert mrirecon(name).code == 2
 
 
-def test_an_empty_slice_stays_black(mrirecon, data, trained, tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_an_empty_slice_stays_black(mrirecon, data, trained, tmp_path) -> None:
     path = tmp_path / "empty.h5"
     shutil.copy(next((data / "multicoil_val").glob("*.h5")), path)
     with h5py.File(path, "a") as file:
@@ -161,7 +161,7 @@ def test_an_empty_slice_stays_black(mrirecon, data, trained, tmp_path) -> None: 
         assert file["reconstruction"][0].max() > 0 and file["reconstruction"][1].max() < 1e-30
 
 
-def test_a_loss_that_is_not_finite_ends_training_before_anything_is_saved(mrirecon, data, tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_a_loss_that_is_not_finite_ends_training_before_anything_is_saved(mrirecon, data, tmp_path) -> None:
     done = mrirecon(*fit_words(data, tmp_path / "run", "--model.optimizer.init_args.lr", "1e30"))
     assert done.code == 2 and "is not finite; lower the learning rate" in done.err
     assert not list((tmp_path / "run").rglob("*.ckpt"))
@@ -177,12 +177,12 @@ def test_a_loss_that_is_not_finite_ends_training_before_anything_is_saved(mrirec
         (["--model.net.init_args.denoiser.init_args.channels", "-4"], "channels=-4"),
     ],
 )
-def test_impossible_training_is_refused(mrirecon, data, tmp_path, words, message) -> None:  # type: ignore[no-untyped-def]
+def test_impossible_training_is_refused(mrirecon, data, tmp_path, words, message) -> None:
     done = mrirecon(*fit_words(data, tmp_path / "run", *words))
     assert done.code == 2 and message in done.err
 
 
-def test_a_json_file_does_not_replace_what_is_not_one(mrirecon, data) -> None:  # type: ignore[no-untyped-def]
+def test_a_json_file_does_not_replace_what_is_not_one(mrirecon, data) -> None:
     target = next((data / "multicoil_val").glob("*.h5"))
     before = target.read_bytes()
     done = mrirecon("evaluate", data / "multicoil_val", data / "multicoil_val", "--json", target)

@@ -20,7 +20,7 @@ def images(path: Path) -> np.ndarray:
         return file["reconstruction"][()]
 
 
-def test_a_network_writes_the_submission_layout_and_how_it_was_made(mrirecon, data, trained, tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_a_network_writes_the_submission_layout_and_how_it_was_made(mrirecon, data, trained, tmp_path) -> None:
     done = mrirecon("reconstruct", data / "multicoil_test", tmp_path, "--model", trained, *MASK)
     assert done.code == 0 and "achieved acceleration: 2" in done.out and "2 of 2 files written" in done.out
     for source in (data / "multicoil_test").glob("*.h5"):
@@ -38,7 +38,7 @@ def test_a_network_writes_the_submission_layout_and_how_it_was_made(mrirecon, da
 @pytest.mark.parametrize(
     "way", [["zero-filled"], ["cg-sense", "--strength", "0.01"], ["l1-wavelet", "--strength", "0.002"]]
 )
-def test_classical_methods_come_near_the_target(mrirecon, data, tmp_path, way) -> None:  # type: ignore[no-untyped-def]
+def test_classical_methods_come_near_the_target(mrirecon, data, tmp_path, way) -> None:
     assert mrirecon("reconstruct", data / "multicoil_val", tmp_path, "--method", *way, *MASK).code == 0
     for source in (data / "multicoil_val").glob("*.h5"):
         with h5py.File(source) as file:
@@ -46,7 +46,7 @@ def test_classical_methods_come_near_the_target(mrirecon, data, tmp_path, way) -
         assert np.linalg.norm(images(tmp_path / source.name) - target) < 0.6 * np.linalg.norm(target)
 
 
-def test_what_this_very_run_made_is_skipped_and_anything_else_is_an_error(mrirecon, data, tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_what_this_very_run_made_is_skipped_and_anything_else_is_an_error(mrirecon, data, tmp_path) -> None:
     words = ["reconstruct", data / "multicoil_val", tmp_path, "--method", "cg-sense", *MASK, "--strength"]
     assert mrirecon(*words, "0.01").code == 0
     before = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
@@ -59,7 +59,7 @@ def test_what_this_very_run_made_is_skipped_and_anything_else_is_an_error(mrirec
     assert before.keys() == set(tmp_path.iterdir())
 
 
-def test_one_bad_file_does_not_stop_the_rest(mrirecon, data, tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_one_bad_file_does_not_stop_the_rest(mrirecon, data, tmp_path) -> None:
     folder, out = tmp_path / "in", tmp_path / "out"
     shutil.copytree(data / "multicoil_val", folder)
     (folder / "a_broken.h5").write_bytes(b"\x89HDF\r\n\x1a\n and no more")
@@ -73,7 +73,7 @@ def test_one_bad_file_does_not_stop_the_rest(mrirecon, data, tmp_path) -> None: 
     assert sorted(path.name for path in out.iterdir()) == sorted(p.name for p in (data / "multicoil_val").glob("*.h5"))
 
 
-def test_undersampled_files_keep_their_own_mask(mrirecon, data, tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_undersampled_files_keep_their_own_mask(mrirecon, data, tmp_path) -> None:
     source = next((data / "multicoil_val").glob("*.h5"))
     mask = np.zeros(24, np.float32)
     mask[::3] = mask[9:15] = 1
@@ -90,7 +90,7 @@ def test_undersampled_files_keep_their_own_mask(mrirecon, data, tmp_path) -> Non
     assert np.allclose(images(tmp_path / "a" / "under.h5"), images(tmp_path / "b" / "full.h5"), rtol=1e-4, atol=1e-9)
 
 
-def test_predict_writes_the_same_images_as_reconstruct(mrirecon, data, trained, tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_predict_writes_the_same_images_as_reconstruct(mrirecon, data, trained, tmp_path) -> None:
     assert mrirecon("predict", "--run", trained, "--output", tmp_path / "a").code == 0
     assert mrirecon("reconstruct", data / "multicoil_test", tmp_path / "b", "--model", trained, *MASK).code == 0
     for path in (tmp_path / "a").iterdir():
@@ -112,20 +112,20 @@ def test_predict_writes_the_same_images_as_reconstruct(mrirecon, data, trained, 
         (["--method", "zero-filled", "--batch_size", "0", *MASK], "--batch_size 0"),
     ],
 )
-def test_what_cannot_start_says_why_and_writes_nothing(mrirecon, data, tmp_path, words, message) -> None:  # type: ignore[no-untyped-def]
+def test_what_cannot_start_says_why_and_writes_nothing(mrirecon, data, tmp_path, words, message) -> None:
     done = mrirecon("reconstruct", data / "multicoil_val", tmp_path / "out", *words)
     assert done.code == 2 and message in done.err
     assert not (tmp_path / "out").exists()
 
 
-def test_an_empty_folder_and_a_missing_one_are_named(mrirecon, tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_an_empty_folder_and_a_missing_one_are_named(mrirecon, tmp_path) -> None:
     for folder, message in ((tmp_path, "holds no .h5 file"), (tmp_path / "nowhere", "does not exist")):
         done = mrirecon("reconstruct", folder, tmp_path / "out", "--method", "zero-filled", *MASK)
         assert done.code == 2 and message in done.err
 
 
 @pytest.mark.parametrize("damage", ["truncated", "text", "empty", "foreign", "unknown class"])
-def test_an_unreadable_checkpoint_is_one_sentence(mrirecon, data, trained, tmp_path, damage) -> None:  # type: ignore[no-untyped-def]
+def test_an_unreadable_checkpoint_is_one_sentence(mrirecon, data, trained, tmp_path, damage) -> None:
     import torch
 
     path = tmp_path / "model.ckpt"
@@ -145,7 +145,7 @@ def test_an_unreadable_checkpoint_is_one_sentence(mrirecon, data, trained, tmp_p
     assert not (tmp_path / "out").exists()
 
 
-def test_a_checkpoint_that_brings_code_is_refused_unread(mrirecon, data, tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_a_checkpoint_that_brings_code_is_refused_unread(mrirecon, data, tmp_path) -> None:
     import pickle
 
     class Harm:
@@ -157,5 +157,5 @@ def test_a_checkpoint_that_brings_code_is_refused_unread(mrirecon, data, tmp_pat
     assert done.code == 2 and not (tmp_path / "harm").exists()
 
 
-def test_the_version_is_printed(mrirecon) -> None:  # type: ignore[no-untyped-def]
+def test_the_version_is_printed(mrirecon) -> None:
     assert mrirecon("--version").out.strip() == f"mrirecon {__version__}"
