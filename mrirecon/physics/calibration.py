@@ -28,7 +28,7 @@ class Calibration:
     width: int = 24
     kernel: int = 6
     threshold: float = 0.02
-    crop: float = 0.9
+    crop: float = 0.8
     iterations: int = 50
 
     def __post_init__(self) -> None:
@@ -101,9 +101,9 @@ def espirit(lines: np.ndarray, shape: tuple[int, int], calibration: Calibration)
 
 
 def _kernel(n: int, widest: int) -> int:
-    """The widest kernel, up to ``widest``, of which n lines hold at least 1.6 times as many places as it has elements.
+    """The widest kernel, up to ``widest``, of which n lines hold at least 2.5 times as many places as it has elements.
 
     With fewer, the kernels explain what is not there, eigenvalues fall, and the support cuts into the body.
     """
-    fitting = [k for k in range(2, widest + 1) if (n - k + 1) ** 2 >= 1.6 * k**2]
+    fitting = [k for k in range(2, widest + 1) if (n - k + 1) ** 2 >= 2.5 * k**2]
     return max(fitting, default=2)
