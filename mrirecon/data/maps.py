@@ -18,11 +18,12 @@ import torch
 from torch import Tensor
 
 from mrirecon.atomic import replacing
+from mrirecon.data.aligned import aligned
 from mrirecon.data.slices import Slice
 from mrirecon.errors import InputError
 from mrirecon.physics.calibration import Calibration, calibration_square, espirit
 
-_VERSION = 1  # of the maps; to be raised whenever `espirit` gives other numbers for the same input
+_VERSION = 2  # of the maps; to be raised whenever `espirit` gives other numbers for the same input
 _FOLDER = ".mrirecon_maps"
 
 
@@ -41,6 +42,8 @@ class MapCache:
 
     def __init__(self, folder: str | Path | None = None, calibration: Calibration | None = None) -> None:
         self.folder = None if folder is None else Path(folder)
+        if self.folder is not None and self.folder.exists() and not self.folder.is_dir():
+            raise InputError(f"{self.folder} is a file; name a folder for the estimated maps, which is made if need be")
         self.calibration = calibration or Calibration()
         self.computed = 0
         self._warned = False
@@ -52,12 +55,12 @@ class MapCache:
     def maps_of(self, batch: Slice) -> Tensor:
         """Maps (batch, map, coil, H, W), complex64, on the batch's device. Raises InputError without centre lines."""
         shape = (batch.kspace.shape[-2], batch.kspace.shape[-1])
-        maps = []
-        for kspace, n_low, path in zip(batch.kspace, batch.n_low, batch.volume, strict=True):
+        maps = aligned((len(batch.kspace), 1, *batch.kspace.shape[1:]), np.complex64)
+        for i, (kspace, n_low, path) in enumerate(zip(batch.kspace, batch.n_low, batch.volume, strict=True)):
             rows, columns = calibration_square(shape, n_low, self.calibration.width)
             lines = kspace[:, rows, columns].cpu().numpy()  # only these leave the device, not the k-space
-            maps.append(self.maps(lines, shape, Path(path)))
-        return torch.from_numpy(np.stack(maps)).to(batch.kspace.device)
+            maps[i] = self.maps(lines, shape, Path(path))
+        return torch.from_numpy(maps).to(batch.kspace.device)
 
     def maps(self, lines: np.ndarray, shape: tuple[int, int], beside: Path) -> np.ndarray:
         """Maps (map, coil, H, W) for calibration lines (coil, n, n) of the data file ``beside``."""
@@ -98,7 +101,8 @@ class MapCache:
         if not self._warned:
             self._warned = True
             warnings.warn(
-                f"maps cannot be kept and will be estimated again ({'; '.join(errors)}); name a writable folder",
+                f"estimated maps cannot be kept and will be estimated again next time ({'; '.join(errors)}); "
+                "name a folder that can be written to, with --maps_folder or --data.maps",
                 stacklevel=2,
             )
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from mrirecon.data.aligned import aligned
 from mrirecon.data.fastmri import Volume, read_kspace, read_target
 from mrirecon.errors import InputError
 from mrirecon.physics.sampling import Pattern, Sampling, center_run, file_seed, sample_seed
@@ -109,10 +110,10 @@ class Slices(Dataset[Slice]):
         volumes, indices = zip(*(self.locate(number) for _, number in keys), strict=True)
         patterns = [self._pattern(epoch, number) for epoch, number in keys]
         first, n = volumes[0], len(keys)
-        kspace = np.empty((n, first.n_coils, *first.shape), np.complex64)
-        target = np.empty((n, *(first.crop if first.target else (0, 0))), np.float32)
+        kspace = aligned((n, first.n_coils, *first.shape), np.complex64)
+        target = aligned((n, *(first.crop if first.target else (0, 0))), np.float32)
         rows = max(pattern.mask.shape[0] for pattern in patterns)
-        mask = np.empty((n, 1, rows, first.shape[1]), np.float32)
+        mask = aligned((n, 1, rows, first.shape[1]), np.float32)
         for i, (volume, index, pattern) in enumerate(zip(volumes, indices, patterns, strict=True)):
             mask[i, 0] = pattern.mask
             # Lines outside the padding were never measured; fastMRI's masks leave them out too.

@@ -120,8 +120,8 @@ def test_maps_lie_beside_the_data_or_else_in_the_users_cache(tmp_path, make_volu
 def test_where_nothing_can_be_written_maps_are_computed_with_one_warning(tmp_path, make_volume):
     (tmp_path / "blocked").touch()
     slices = Slices([read_volume(make_volume())], RANDOM)
-    cache = MapCache(tmp_path / "blocked", QUICK)
-    with pytest.warns(UserWarning, match="name a writable folder"):
+    cache = MapCache(tmp_path / "blocked" / "maps", QUICK)
+    with pytest.warns(UserWarning, match="name a folder that can be written to"):
         cache.maps_of(slices[[(0, 0)]])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
