@@ -27,6 +27,8 @@ from mrirecon.physics.calibration import Calibration
 from mrirecon.unrolled import Unrolled
 
 FORMAT = 1
+# What Lightning needs to go on with training, beside the weights.
+TRAINING = ("pytorch-lightning_version", "epoch", "global_step", "loops", "optimizer_states", "lr_schedulers")
 BEST, LAST = "best.ckpt", "last.ckpt"
 
 
@@ -73,6 +75,17 @@ def load_weights(net: nn.Module, path: Path) -> None:
     """Fill a network with the weights of a checkpoint or run folder; InputError if they do not fit."""
     path = locate(path)
     _fill(net, _read(path), path)
+
+
+def check_resumable(path: Path) -> None:
+    """Raises InputError for a checkpoint that training cannot go on from, since it holds no more than weights."""
+    found = _read(path)
+    missing = [key for key in TRAINING if key not in found]
+    if missing:
+        raise InputError(
+            f"{path} lacks {', '.join(missing)}, so training cannot go on from it; expected a checkpoint of "
+            "`mrirecon fit`, or start anew from its weights with --model.init_from"
+        )
 
 
 def locate(path: Path) -> Path:

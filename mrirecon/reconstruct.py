@@ -64,28 +64,7 @@ def network(trained: Trained, device: torch.device) -> Method:
     return Method(trained.net.to(device), record)
 
 
-def record_of(volume: Volume, method: Method, sampling: Sampling | None, cache: MapCache) -> dict[str, Attribute]:
-    """What decides the result, beside the samples: written as attributes of the output."""
-    mask: dict[str, Attribute]
-    if volume.mask is not None or sampling is None:
-        mask = {"mask_type": "stored in the file"}
-    elif sampling.mask_file is not None:
-        mask = {"mask_type": "file", "mask_hash": hashlib.sha256(Path(sampling.mask_file).read_bytes()).hexdigest()}
-    else:
-        # Plain text, since HDF5 attributes have no lists of lists; `repr` of numbers is exact.
-        mask = {"mask_type": sampling.mask_type, "mask_seed": "file name"}
-        mask |= {key: repr(getattr(sampling, key)) for key in ("accelerations", "center_fractions")}
-    return {
-        "mrirecon_version": __version__,
-        **method.record,
-        **mask,
-        "calibration": repr(asdict(cache.calibration)),
-        "source": volume.path.name,
-        "source_hash": fingerprint(volume),
-    }
-
-
-def is_finished(output: Path, record: dict[str, Attribute]) -> bool:
+def is_finished(output: Path, record: Mapping[str, Attribute]) -> bool:
     """Whether a file was made by this very run: same version, method, model, mask, seed, calibration and source.
 
     The folder of the model does not count, its hash does. Raises InputError where ``output`` is no reconstruction.
@@ -94,60 +73,82 @@ def is_finished(output: Path, record: dict[str, Attribute]) -> bool:
     return all(found.get(key) == value for key, value in record.items() if key != "model")
 
 
-def reconstruct_volume(
-    volume: Volume,
-    output: Path,
-    method: Method,
-    sampling: Sampling | None,
-    cache: MapCache,
-    device: torch.device,
-    batch_size: int = 1,
-    advance: Callable[[int], object] = lambda n: None,
-) -> float:
-    """Reconstruct one file, and give the acceleration of its mask.
+@dataclass(frozen=True)
+class Reconstructor:
+    """All that decides how files are reconstructed.
 
-    volume: undersampled, or fully sampled and then undersampled with ``sampling``, one mask for the file, seeded by its
-        name. output: the file to write. advance: called with the number of slices done, after each batch.
-
-    Raises InputError for unusable input, and where the result is not finite.
+    sampling: how fully sampled files are undersampled, with one mask for a file, seeded by its name.
     """
-    slices = Slices([volume], sampling)
-    record = record_of(volume, method, sampling, cache)
-    with reconstruction_file(output, (volume.n_slices, *volume.crop), record) as dataset, torch.inference_mode():
-        for keys in Batches([slices.shape_of(i) for i in range(len(slices))], batch_size):
-            batch = cache.attach(slices[keys].to(device))
-            problem, scale = pose(batch)
-            images = magnitude(method.solve(problem) * scale, batch.crop)
-            if not bool(torch.isfinite(images).all()):
-                raise InputError(f"{volume.path}: the reconstruction of slices {batch.index} is not finite")
-            for index, image in zip(batch.index, images.cpu().numpy(), strict=True):
-                dataset[index] = image
-            # What the mask turned out to be is known only now; attributes are written when the file is whole.
-            record["acceleration"] = batch.asked[0]
-            record["achieved_acceleration"] = batch.acceleration[0]
-            record["num_low_frequency"] = batch.n_low[0]
-            record["acquisition"] = volume.acquisition
-            advance(len(keys))
-    return float(record["achieved_acceleration"])
 
+    method: Method
+    sampling: Sampling | None
+    cache: MapCache
+    device: torch.device
+    batch_size: int = 1
 
-def outstanding(
-    volumes: Iterable[Volume], output: Path, record: Callable[[Volume], dict[str, Attribute]], overwrite: bool
-) -> list[tuple[Volume, Path]]:
-    """The volumes still to be made, each with its file in ``output``; what this run has finished is left out.
+    def record(self, volume: Volume) -> dict[str, Attribute]:
+        """What decides the result, beside the samples: written as attributes of the output."""
+        mask: dict[str, Attribute]
+        sampling = self.sampling
+        if volume.mask is not None or sampling is None:
+            mask = {"mask_type": "stored in the file"}
+        elif sampling.mask_file is not None:
+            mask = {"mask_type": "file", "mask_hash": hashlib.sha256(Path(sampling.mask_file).read_bytes()).hexdigest()}
+        else:
+            # Plain text, since HDF5 attributes have no lists of lists; `repr` of numbers is exact.
+            mask = {"mask_type": sampling.mask_type, "mask_seed": "file name"}
+            mask |= {key: repr(getattr(sampling, key)) for key in ("accelerations", "center_fractions")}
+        return {
+            "mrirecon_version": __version__,
+            **self.method.record,
+            **mask,
+            "calibration": repr(asdict(self.cache.calibration)),
+            "source": volume.path.name,
+            "source_hash": fingerprint(volume),
+        }
 
-    Raises InputError for a file that something else made, unless it may be overwritten.
-    """
-    todo = []
-    for volume in volumes:
-        path = output / volume.path.name
-        if path.exists() and path.samefile(volume.path):
-            raise InputError(f"{path} is the measured file itself; name another folder for the reconstructions")
-        if path.exists() and not overwrite:
-            if not is_finished(path, record(volume)):
-                raise InputError(
-                    f"{path} exists and was made in another way; name another folder, or replace it with --overwrite"
-                )
-            continue
-        todo.append((volume, path))
-    return todo
+    def outstanding(self, volumes: Iterable[Volume], folder: Path, overwrite: bool) -> list[tuple[Volume, Path]]:
+        """The volumes still to be made, each with its file in ``folder``; what this run has finished is left out.
+
+        Raises InputError for a file that something else made, unless it may be overwritten.
+        """
+        todo = []
+        for volume in volumes:
+            path = folder / volume.path.name
+            if path.exists() and path.samefile(volume.path):
+                raise InputError(f"{path} is the measured file itself; name another folder for the reconstructions")
+            if path.exists() and not overwrite:
+                if not is_finished(path, self.record(volume)):
+                    raise InputError(
+                        f"{path} exists and was made in another way; name another folder, or replace it with "
+                        "--overwrite"
+                    )
+                continue
+            todo.append((volume, path))
+        return todo
+
+    def write(self, volume: Volume, path: Path, advance: Callable[[int], object] = lambda n: None) -> float:
+        """Reconstruct one volume into a file, and give the acceleration of its mask.
+
+        advance: called with the number of slices done, after each batch.
+
+        Raises InputError for unusable input, and where the result is not finite.
+        """
+        slices = Slices([volume], self.sampling)
+        record = self.record(volume)
+        with reconstruction_file(path, (volume.n_slices, *volume.crop), record) as dataset, torch.inference_mode():
+            for keys in Batches([slices.shape_of(i) for i in range(len(slices))], self.batch_size):
+                batch = self.cache.attach(slices[keys].to(self.device))
+                problem, scale = pose(batch)
+                images = magnitude(self.method.solve(problem) * scale, batch.crop)
+                if not bool(torch.isfinite(images).all()):
+                    raise InputError(f"{volume.path}: the reconstruction of slices {batch.index} is not finite")
+                for index, image in zip(batch.index, images.cpu().numpy(), strict=True):
+                    dataset[index] = image
+                # What the mask turned out to be is known only now; attributes are written when the file is whole.
+                record["acceleration"] = batch.asked[0]
+                record["achieved_acceleration"] = batch.acceleration[0]
+                record["num_low_frequency"] = batch.n_low[0]
+                record["acquisition"] = volume.acquisition
+                advance(len(keys))
+        return float(record["achieved_acceleration"])

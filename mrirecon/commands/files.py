@@ -7,24 +7,16 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-
 from mrirecon.data.fastmri import Volume, read_volume
-from mrirecon.data.maps import MapCache
 from mrirecon.errors import InputError
-from mrirecon.physics.sampling import Sampling
 from mrirecon.progress import bar
-from mrirecon.reconstruct import Method, outstanding, reconstruct_volume, record_of
+from mrirecon.reconstruct import Reconstructor
 
 
 def reconstruct_files(
     paths: Sequence[Path],
     output: Path,
-    method: Method,
-    sampling: Sampling | None,
-    cache: MapCache,
-    device: torch.device,
-    batch_size: int = 1,
+    reconstructor: Reconstructor,
     overwrite: bool = False,
 ) -> int:
     """Reconstruct files into a folder, with a progress bar; 0 if all are done, 1 if some failed.
@@ -36,7 +28,7 @@ def reconstruct_files(
     for path in paths:
         try:
             volume = read_volume(path)
-            if volume.mask is None and sampling is None:
+            if volume.mask is None and reconstructor.sampling is None:
                 raise InputError(
                     f"{path} is fully sampled; say how to undersample it, for example "
                     "--mask_type equispaced_fraction --accelerations 4 --center_fractions 0.08"
@@ -46,7 +38,7 @@ def reconstruct_files(
             failed.append(str(error))
     if not volumes:
         raise InputError("\n".join(failed))
-    todo = outstanding(volumes, output, lambda volume: record_of(volume, method, sampling, cache), overwrite)
+    todo = reconstructor.outstanding(volumes, output, overwrite)
     if len(todo) < len(volumes):
         print(f"{len(volumes) - len(todo)} of {len(paths)} files are finished already")
     try:
@@ -60,7 +52,7 @@ def reconstruct_files(
     with bar("reconstructing", sum(volume.n_slices for volume, _ in todo)) as advance:
         for volume, path in todo:
             try:
-                achieved = reconstruct_volume(volume, path, method, sampling, cache, device, batch_size, advance)
+                achieved = reconstructor.write(volume, path, advance)
             except (OSError, RuntimeError, ValueError, ArithmeticError, MemoryError) as error:
                 # Whatever the cause (memory of the GPU, a full disk, odd data), the other files can still be made.
                 failed.append(str(error) if str(volume.path) in str(error) else f"{volume.path}: {error}")

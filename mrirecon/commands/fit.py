@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import logging
-import os
 import sys
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
-from pytorch_lightning.utilities.exceptions import MisconfigurationException
+from pytorch_lightning.cli import SaveConfigCallback
+from pytorch_lightning.utilities.exceptions import MisconfigurationException, SIGTERMException
 
 from mrirecon import checkpoint
-from mrirecon.commands.files import reconstruct_files
+from mrirecon.commands.lightning import Cli, quieten
 from mrirecon.commands.runs import checkpoints, default_run, read_card, resume_from, saved_config
-from mrirecon.data.maps import MapCache
 from mrirecon.data.module import FastMRIData
 from mrirecon.errors import InputError
-from mrirecon.reconstruct import network
 from mrirecon.training.module import Reconstruction
 from mrirecon.training.panels import ImagePanels
 
@@ -68,62 +62,6 @@ USES = {
 }
 
 
-class Cli(LightningCLI):
-    """Lightning's command line for our model and data.
-
-    start: the checkpoint that is read, if any; its weights must fit before anything is written.
-    output, overwrite: for `predict`, where the files go, and whether they may replace others.
-    """
-
-    def __init__(
-        self, *args: Any, start: Path | None = None, output: Path | None = None, overwrite: bool = False, **kwargs: Any
-    ) -> None:
-        self.start, self.output, self.overwrite = start, output, overwrite
-        self.exit_code = 0
-        super().__init__(*args, **kwargs)
-
-    def _parse_ckpt_path(self) -> None:
-        # Lightning lets the hyperparameters in a checkpoint override the cards. Ours are in `config.yaml`, in the open.
-        pass
-
-    def instantiate_classes(self) -> None:
-        try:
-            super().instantiate_classes()
-        except InputError:
-            raise
-        except (ValueError, TypeError) as error:  # a device that is not there, a precision that does not exist
-            raise InputError(f"these settings cannot be used: {error}") from None
-
-    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        parser.link_arguments("seed_everything", "data.seed")
-        parser.link_arguments("seed_everything", "model.seed")
-
-    def after_instantiate_classes(self) -> None:
-        if self.trainer.world_size > 1:
-            raise InputError(
-                f"training on {self.trainer.world_size} devices is not supported yet; use --trainer.devices 1"
-            )
-        if self.start is not None:
-            checkpoint.load_weights(self.model.net, self.start)
-        # The full k-space is read only for a loss that is compared with the complex image.
-        self.datamodule.keep_full = self.model.loss.target == "sense"
-        name = str(self.subcommand)
-        settings = yaml.safe_load(self._parser(name).dump(self.config[name], skip_none=False))
-        self.model.record = checkpoint.record(settings["model"]["net"], settings["data"]["calibration"])
-
-    def predict(self, datamodule: FastMRIData, ckpt_path: str, **_: Any) -> None:
-        """Instead of the trainer's: files are written as `mrirecon reconstruct` writes them, slice by slice."""
-        trained, device = checkpoint.load(Path(ckpt_path)), self.trainer.strategy.root_device
-        datamodule.prepare_data()
-        paths = datamodule.paths("predict")
-        cache = MapCache(datamodule.maps.folder, trained.calibration)
-        assert self.output is not None
-        method, sampling = network(trained, device), datamodule.test_sampling
-        self.exit_code = reconstruct_files(
-            paths, self.output, method, sampling, cache, device, overwrite=self.overwrite
-        )
-
-
 def main(name: str, argv: Sequence[str]) -> int:
     """Run `mrirecon fit`, `validate`, `test` or `predict`."""
     own = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
@@ -147,11 +85,11 @@ def main(name: str, argv: Sequence[str]) -> int:
     # One device: several need a strategy that greedy training can use, and Lightning would take all it finds.
     defaults: dict[str, Any] = {"use_distributed_sampler": False, "devices": 1, "logger": False, "callbacks": []}
     defaults["plugins"] = [{"class_path": "mrirecon.training.checkpoints.WholeCheckpoints"}]
+    run = options.run or default_run(options.config)
     start: Path | None = None
     if options.help_all:
         settings = ["--help"]
     elif name == "fit":
-        run = options.run or default_run(options.config)
         if options.resume:
             configs = [saved_config(run), *configs]
         if not any(word.startswith("--print_config") for word in settings):
@@ -195,23 +133,14 @@ def main(name: str, argv: Sequence[str]) -> int:
         )
     except MisconfigurationException as error:
         raise InputError(str(error)) from None
+    except SIGTERMException:
+        saved = ""
+        if name == "fit":
+            saved = f"; what was done is in {run / 'checkpoints' / checkpoint.LAST}, add --resume to go on"
+        print(f"mrirecon {name}: stopped by SIGTERM{saved}", file=sys.stderr)
+        return 143
     except SystemExit as stop:
         if stop.code == 1:  # how Lightning ends after Ctrl-C; unusable words end with 2
             raise KeyboardInterrupt from None
         raise
-    if cli.trainer.received_sigterm:
-        print(f"mrirecon {name}: stopped by SIGTERM; add --resume to go on from the last checkpoint", file=sys.stderr)
-        return 143
     return cli.exit_code
-
-
-def quieten() -> None:
-    """Keep what a user can act on: Lightning's advertisements and advice about worker counts are not."""
-    os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")  # Lightning's own calls
-    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-    warnings.filterwarnings("ignore", message=".*treespec, LeafSpec.*")
-    warnings.filterwarnings("ignore", message=".*callbacks used to create the checkpoint need to be provided.*")
-    warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")
-    warnings.filterwarnings("ignore", message=".*[Uu]sing ModelCheckpoint with manual optimization.*")
-    warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
-    logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(lambda r: "Tip:" not in r.getMessage())

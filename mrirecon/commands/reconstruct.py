@@ -57,7 +57,7 @@ def reconstruct(
     from mrirecon.data.fastmri import list_volumes
     from mrirecon.data.maps import MapCache
     from mrirecon.errors import InputError
-    from mrirecon.reconstruct import classical, network
+    from mrirecon.reconstruct import Reconstructor, classical, network
 
     if (model is None) == (method is None):
         raise InputError("name either --model (a run folder or checkpoint) or --method (a classical method)")
@@ -78,4 +78,5 @@ def reconstruct(
         assert method is not None
         way, calibration = classical(method, strength, wavelet), calibration_from(crop)
     cache = MapCache(maps_folder, calibration)
-    return reconstruct_files(list_volumes(input), output, way, sampling, cache, place, batch_size, overwrite)
+    reconstructor = Reconstructor(way, sampling, cache, place, batch_size)
+    return reconstruct_files(list_volumes(input), output, reconstructor, overwrite)

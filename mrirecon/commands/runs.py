@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from mrirecon import checkpoint
 from mrirecon.cards import locate
@@ -16,6 +18,11 @@ from mrirecon.errors import InputError
 
 class Latest(ModelCheckpoint):
     """A class of its own, so that cards may add a ModelCheckpoint of any settings: Lightning wants them to differ."""
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """A cluster's SIGTERM is obeyed between two batches, so what was trained until there can be kept."""
+        if isinstance(exception, SIGTERMException) and trainer.training and self._every_n_epochs:
+            trainer.save_checkpoint(Path(str(self.dirpath)) / checkpoint.LAST)
 
 
 def checkpoints(run: Path) -> list[ModelCheckpoint]:

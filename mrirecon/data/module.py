@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from pytorch_lightning import LightningDataModule
 from torch.utils.data import DataLoader
 
 from mrirecon.data.batches import Batches
 from mrirecon.data.fastmri import list_volumes, read_volume
+from mrirecon.data.loader import loader
 from mrirecon.data.maps import MapCache, cache_folder
 from mrirecon.data.simulated import Simulation, Split
 from mrirecon.data.slices import Slice, Slices
@@ -109,7 +109,7 @@ class FastMRIData(LightningDataModule):
         batches = self._batches(slices, self.batch_size, self.seed)
         batches.resume(**self._position)
         self._position = {"epoch": 0, "batches": 0}
-        return self._loader(slices, batches)
+        return loader(slices, batches, self.num_workers)
 
     def val_dataloader(self) -> DataLoader[Slice]:
         return self._in_order("val", self.keep_full)
@@ -143,7 +143,7 @@ class FastMRIData(LightningDataModule):
     def _in_order(self, stage: str, keep_full: bool = False) -> DataLoader[Slice]:
         # One slice at a time: volumes differ in shape, and scores are of volumes, whatever the batch.
         slices = self._slices(stage, self.test_sampling, None, keep_full)
-        return self._loader(slices, self._batches(slices, 1, None))
+        return loader(slices, self._batches(slices, 1, None), self.num_workers)
 
     def folder(self, stage: str) -> Path:
         """File or folder of ``train``, ``val``, ``test`` or ``predict``; InputError where none was given."""
@@ -177,36 +177,6 @@ class FastMRIData(LightningDataModule):
     def _batches(self, slices: Slices, batch_size: int, seed: int | None) -> Batches:
         rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
         return Batches([slices.shape_of(i) for i in range(len(slices))], batch_size, seed, rank, world)
-
-    def _loader(self, slices: Slices, batches: Batches) -> DataLoader[Slice]:
-        return _Loader(
-            slices,
-            sampler=batches,
-            batch_size=None,
-            collate_fn=_as_it_is,
-            num_workers=self.num_workers,
-            generator=torch.Generator(),  # else each loader draws from torch's own, which a denoiser may use
-            pin_memory=torch.cuda.is_available(),
-            persistent_workers=batches.seed is not None and self.num_workers > 0,
-        )
-
-
-def _as_it_is(batch: Any) -> Any:
-    """In place of torch's conversion, which would turn the tuples of a batch into lists."""
-    return batch
-
-
-class _Loader(DataLoader[Slice]):
-    """Tells Lightning, which would warn, that the order resumes; the position itself is the data module's state.
-
-    A loader's own state would not do: Lightning does not restore it after a checkpoint at the end of an epoch.
-    """
-
-    def state_dict(self) -> dict[str, Any]:
-        return {}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        pass
 
 
 def _folder(path: str | None, name: str, given: str | None) -> Path | None:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.cli import LRSchedulerCallable, OptimizerCallable
@@ -15,10 +14,10 @@ from torch import Tensor
 from mrirecon.checkpoint import load_weights
 from mrirecon.data.slices import Slice
 from mrirecon.errors import InputError
-from mrirecon.imaging import magnitude, pose, sense_target
+from mrirecon.imaging import magnitude, pose
 from mrirecon.losses import L1, Loss
 from mrirecon.metrics import VolumeMetrics
-from mrirecon.physics import Problem, strip
+from mrirecon.training.objective import objective, on_strip
 from mrirecon.training.rng import rng_state, set_rng_state
 from mrirecon.training.schedule import Cosine
 from mrirecon.training.stages import Link, Local, stage_losses, stages_of
@@ -113,9 +112,10 @@ class Reconstruction(pl.LightningModule):
     def training_step(self, batch: Slice, batch_idx: int) -> None:
         problem, scale = pose(batch)
         if self.rows is None:
-            loss = self.loss_of(batch, scale)
+            loss = objective(self.loss, batch, scale)
         else:
-            problem, loss = self.some_rows(self.rows, batch, scale, problem)
+            place = (self.seed, self.current_epoch, *batch.number)
+            problem, loss = on_strip(self.rows, place, self.loss, batch, scale, problem)
         optimizer = self.optimizers()
         assert isinstance(optimizer, pl.core.optimizer.LightningOptimizer)
         optimizer.zero_grad()
@@ -155,30 +155,10 @@ class Reconstruction(pl.LightningModule):
                 "targets that are not finite"
             )
 
-    def loss_of(self, batch: Slice, scale: Tensor) -> Callable[[Tensor], Tensor]:
-        """The loss of a scaled image of this batch, as a function of the image alone."""
-        peak = batch.peak / scale.flatten()
-        if self.loss.target == "sense":
-            reference = sense_target(batch) / scale
-            return lambda x: self.loss(x, reference, peak)
-        reference = batch.target / scale[:, 0]
-        return lambda x: self.loss(magnitude(x, batch.crop), reference, peak)
-
-    def some_rows(
-        self, rows: int, batch: Slice, scale: Tensor, problem: Problem
-    ) -> tuple[Problem, Callable[[Tensor], Tensor]]:
-        """The problem and the loss of a strip of rows, its place drawn from (seed, epoch, sample)."""
-        height = problem.AHy.shape[-2]
-        rows = min(rows, height)
-        rng = np.random.default_rng((self.seed, self.current_epoch, *batch.number))
-        start = int(rng.integers(height - rows + 1))
-        reference = (sense_target(batch) / scale)[..., start : start + rows, :]
-        return strip(problem, start, rows), lambda x: self.loss(x, reference, batch.peak / scale.flatten())
-
     def validation_step(self, batch: Slice, batch_idx: int) -> Tensor:
         problem, scale = pose(batch)
         x = self.net(problem)
-        self.log("val_loss", self.loss_of(batch, scale)(x), on_epoch=True, batch_size=len(batch.kspace))
+        self.log("val_loss", objective(self.loss, batch, scale)(x), on_epoch=True, batch_size=len(batch.kspace))
         images = magnitude(x * scale, batch.crop)
         self.score(batch, images)
         return images
