@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Sequence
 from importlib import import_module
-from pathlib import Path
 
 from mrirecon import __version__
 from mrirecon.errors import InputError
@@ -28,16 +28,22 @@ LIGHTNING = ("fit", "validate", "test", "predict")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; 0 if all went well, 1 if part of the work failed, 2 if nothing could start."""
     name, *rest = [*(sys.argv[1:] if argv is None else argv)] or ["--help"]
+    # The message alone: where in our code it was raised tells a user nothing.
+    warnings.formatwarning = lambda message, *_, **__: f"mrirecon: {message}\n"
     try:
         if name in ("-h", "--help", "--version"):
             print(f"mrirecon {__version__}" if name == "--version" else overview())
             return 0
+        if "" in rest:
+            raise InputError("a word of the command line is empty; is a variable of the shell not set?")
         if name not in COMMANDS:
             print(f"mrirecon: there is no command {name!r}\n\n{overview()}", file=sys.stderr)
             return 2
         if name in LIGHTNING:
             return int(import_module("mrirecon.commands.fit").main(name, rest))
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that temporary files are removed
+        from mrirecon.commands.call import call
+
         return call(getattr(import_module(f"mrirecon.commands.{name}"), name), name, rest)
     except InputError as error:
         # From a worker process the message comes wrapped in that process's traceback.
@@ -55,35 +61,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"mrirecon {name}: interrupted", file=sys.stderr)
         return 130
-
-
-def call(command: Callable[..., int], name: str, argv: Sequence[str]) -> int:
-    """Parse the arguments of a typed function and call it.
-
-    Parameters without default are positional, and the last of them may be a ``list[Path]``, one or more paths.
-    """
-    from docstring_parser import parse
-    from jsonargparse import ArgumentParser
-
-    several = [key for key, hint in command.__annotations__.items() if hint == "list[Path]"]
-    parser = ArgumentParser(prog=f"mrirecon {name}", usage=f"mrirecon {name} [options]")
-    parser.add_function_arguments(command, as_group=False, as_positional=True, skip=set(several))
-    described = {param.arg_name: param.description for param in parse(command.__doc__ or "").params}
-    for key in several:
-        parser.add_argument(key, type=Path, nargs="+", help=described[key])
-    arguments = parser.parse_args(_with_values(argv, command))
-    return command(**parser.instantiate(arguments).as_dict())
-
-
-def _with_values(argv: Sequence[str], command: Callable[..., int]) -> list[str]:
-    """A switch may stand alone: ``--overwrite`` means ``--overwrite true``."""
-    switches = {f"--{name}" for name, hint in command.__annotations__.items() if hint == "bool"}
-    words: list[str] = []
-    for word, following in zip(argv, [*argv[1:], ""], strict=False):
-        words.append(word)
-        if word in switches and following not in ("true", "false"):
-            words.append("true")
-    return words
 
 
 def overview() -> str:

@@ -184,7 +184,13 @@ def _geometry(file: h5py.File, path: Path, shape: tuple[int, int], target: tuple
     try:
         return parse_header(_dataset(file, path, "ismrmrd_header")[()], shape[1])
     except InputError as error:
-        raise InputError(f"{path}: {error}") from error
+        remedy = "correct the header, or remove it if k-space is neither padded nor oversampled"
+        raise InputError(f"{path}: {error}; {remedy}") from error
+
+
+def _values(mask: np.ndarray) -> str:
+    found = np.unique(mask)
+    return f"values {found.tolist()}" if len(found) < 4 else f"{len(found)} values from {found[0]} to {found[-1]}"
 
 
 def _stored_mask(file: h5py.File, path: Path, shape: tuple[int, int]) -> np.ndarray | None:
@@ -193,6 +199,7 @@ def _stored_mask(file: h5py.File, path: Path, shape: tuple[int, int]) -> np.ndar
     mask = np.asarray(_dataset(file, path, "mask")[()])
     if mask.shape not in ((shape[1],), (1, shape[1]), shape) or not np.isin(mask, (0, 1)).all() or not mask.any():
         raise InputError(
-            f"{path}: mask of shape {mask.shape}; expected 0/1 for the {shape[1]} columns of kspace or for {shape}"
+            f"{path}: mask of shape {mask.shape} with {_values(mask)}; expected 0 and 1, some of them 1, for the "
+            f"{shape[1]} columns of kspace or for {shape}; correct it, or remove it from a fully sampled file"
         )
     return np.atleast_2d(mask).astype(np.float32)

@@ -50,13 +50,13 @@ def parse_header(header: bytes | str, width: int) -> Geometry:
     try:
         text = header.decode("utf-8") if isinstance(header, bytes) else header
     except UnicodeDecodeError as error:
-        raise InputError(f"ismrmrd_header is not UTF-8 text ({error})") from error
+        raise InputError(f"ismrmrd_header is not UTF-8 text ({error}); expected ISMRMRD XML") from error
     if "<!DOCTYPE" in text:
-        raise InputError("ismrmrd_header declares a DOCTYPE; expected plain ISMRMRD XML, remove the declaration")
+        raise InputError("ismrmrd_header declares a DOCTYPE; expected plain ISMRMRD XML")
     try:
         root = ElementTree.fromstring(text)
     except ElementTree.ParseError as error:
-        raise InputError(f"ismrmrd_header is not XML ({error})") from error
+        raise InputError(f"ismrmrd_header is not XML ({error}); expected ISMRMRD XML") from error
     encoded = _size(root, "encodedSpace")
     recon = _size(root, "reconSpace")
     limits = "encodingLimits/kspace_encoding_step_1/"
@@ -67,7 +67,7 @@ def parse_header(header: bytes | str, width: int) -> Geometry:
     if not (left < width and left + maximum + 1 > 0 and maximum >= 0):
         raise InputError(
             f"ismrmrd_header: lines 0 to {maximum} about line {center} lie outside the {width} columns of kspace; "
-            "correct encodingLimits, or remove the header"
+            "expected encodingLimits within them"
         )
     # Clamped, because a negative bound would count from the other end of the grid.
     return Geometry(encoded, recon, min(max(left, 0), width), min(max(left + maximum + 1, 0), width))
@@ -107,5 +107,5 @@ def _number(root: ElementTree.Element, path: str) -> int | None:
 def _size(root: ElementTree.Element, space: str) -> tuple[int, int]:
     x, y = _number(root, f"{space}/matrixSize/x"), _number(root, f"{space}/matrixSize/y")
     if x is None or y is None or x < 1 or y < 1:
-        raise InputError(f"ismrmrd_header has no usable encoding/{space}/matrixSize (x={x}, y={y})")
+        raise InputError(f"ismrmrd_header: encoding/{space}/matrixSize is x={x}, y={y}; expected numbers from 1 up")
     return x, y

@@ -12,7 +12,7 @@ from mrirecon.data.header import ismrmrd_header
 from mrirecon.data.writing import write_volume
 from mrirecon.errors import InputError
 from mrirecon.simulation.phantoms import Anatomy
-from mrirecon.simulation.volumes import simulate_volume
+from mrirecon.simulation.volumes import check_settings, simulate_volume
 
 Split = Literal["train", "val", "test"]
 # A volume's random numbers come from (seed, split, volume), so that splits never share one.
@@ -49,11 +49,12 @@ class Simulation:
     test: int = 4
 
     def __post_init__(self) -> None:
-        if min(self.train, self.val, self.test) < 1 or self.seed < 0 or not self.shapes:
-            raise InputError(
-                f"simulation of {self.train}, {self.val}, {self.test} volumes with shapes {self.shapes} and seed "
-                f"{self.seed}; expected at least 1 of each, a shape, and a seed of at least 0"
-            )
+        if min(self.train, self.val, self.test) < 1:
+            raise InputError(f"simulation of {self.train}, {self.val}, {self.test} volumes; expected at least 1 each")
+        if self.seed < 0 or not self.shapes:
+            raise InputError(f"simulation with seed {self.seed}, shapes {self.shapes}; expected 0 or more, and a shape")
+        for shape in self.shapes:
+            check_settings(self.slices, self.coils, shape, self.readout_oversampling, self.snr)
 
     @property
     def digest(self) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
@@ -17,6 +18,8 @@ from mrirecon.simulation.noise import draw_covariance, draw_noise
 from mrirecon.simulation.phantoms import Anatomy, draw_anatomy, draw_phantom
 from mrirecon.simulation.shapes import Grid, Phantom
 from mrirecon.simulation.tissues import draw_contrast
+
+Number = TypeVar("Number", int, float)
 
 # Phantoms are drawn on a finer raster and cut in k-space, as a scanner does: edges ring as measured ones do.
 SUPERSAMPLING = 2
@@ -75,19 +78,9 @@ def simulate_volume(
         anatomy: What to draw; drawn at random where none is given.
         scale: Size of the object relative to the field of view's usual; applied to the continuous geometry.
     """
-    fewest, most = (n_coils, n_coils) if isinstance(n_coils, int) else n_coils
-    low, high = (snr, snr) if isinstance(snr, int | float) else snr
-    if n_slices < 1 or readout_oversampling < 1 or min(shape) < 16:
-        raise InputError(
-            f"slices {n_slices}, shape {tuple(shape)}, readout oversampling {readout_oversampling}; "
-            "expected at least 1, 16 x 16 and 1"
-        )
-    if not 1 <= fewest <= most <= 32:
-        raise InputError(f"coils {n_coils}; expected 1 to 32, or [least, most] within that")
-    if max(n_slices, readout_oversampling * shape[0], shape[1]) > 4096:
-        raise InputError(f"slices {n_slices}, shape {tuple(shape)}; expected at most 4096 of each")
-    if not 1e-3 <= low <= high <= 1e12:
-        raise InputError(f"snr {snr}; expected a number from 0.001 to 1e12, or [least, most] within that")
+    check_settings(n_slices, n_coils, shape, readout_oversampling, snr)
+    fewest, most = _range(n_coils)
+    low, high = _range(snr)
     # One stream per cause: what is drawn for the coils must not depend on how much the phantom drew.
     object_rng, coil_rng, noise_rng = (np.random.default_rng((cause, *seed)) for cause in range(3))
     pixel = 2 / min(shape)
@@ -127,6 +120,33 @@ def simulate_volume(
         kspace[i] = kspace_of(maps[i] * truth[i]) + noise
     recon_shape = (int(shape[0]), int(shape[1]))
     return SimulatedVolume(kspace, truth, maps, covariance, recon_shape, f"SIM_{anatomy.upper()}_{weighting}", ratio)
+
+
+def check_settings(
+    n_slices: int,
+    n_coils: int | tuple[int, int],
+    shape: tuple[int, int],
+    readout_oversampling: int,
+    snr: float | tuple[float, float],
+) -> None:
+    """Raises InputError for what :func:`simulate_volume` cannot simulate."""
+    fewest, most = _range(n_coils)
+    low, high = _range(snr)
+    if n_slices < 1 or readout_oversampling < 1 or min(shape) < 16:
+        raise InputError(
+            f"slices {n_slices}, shape {tuple(shape)}, readout oversampling {readout_oversampling}; "
+            "expected at least 1, 16 x 16 and 1"
+        )
+    if not 1 <= fewest <= most <= 32:
+        raise InputError(f"coils {n_coils}; expected 1 to 32, or [least, most] within that")
+    if max(n_slices, readout_oversampling * shape[0], shape[1]) > 4096:
+        raise InputError(f"slices {n_slices}, shape {tuple(shape)}; expected at most 4096 of each")
+    if not 1e-3 <= low <= high <= 1e12:
+        raise InputError(f"snr {snr}; expected a number from 0.001 to 1e12, or [least, most] within that")
+
+
+def _range(value: Number | tuple[Number, Number]) -> tuple[Number, Number]:
+    return value if isinstance(value, tuple) else (value, value)
 
 
 def draw_point_spread(rng: np.random.Generator) -> tuple[tuple[float, float], tuple[float, float]]:

@@ -172,6 +172,7 @@ def test_a_loss_that_is_not_finite_ends_training_before_anything_is_saved(mrirec
     [
         (["--model.optimizer.init_args.lr", "-1"], "model.optimizer cannot be made"),
         (["--trainer.accelerator", "foo"], "these settings cannot be used"),
+        (["--trainer.check_val_every_n_epoch", "0"], "check_val_every_n_epoch is 0; expected at least 1"),
         (["--trainer.devices", "2"], "training on 2 devices is not supported yet"),
         (["--model.clip", "-1"], "model.clip is -1.0"),
         (["--model.net.init_args.denoiser.init_args.channels", "-4"], "channels=-4"),
@@ -187,3 +188,43 @@ def test_a_json_file_does_not_replace_what_is_not_one(mrirecon, data) -> None:
     before = target.read_bytes()
     done = mrirecon("evaluate", data / "multicoil_val", data / "multicoil_val", "--json", target)
     assert done.code == 2 and "expected a name that ends in .json" in done.err and target.read_bytes() == before
+
+
+def test_weights_alone_do_not_resume_a_run(mrirecon, trained, tmp_path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(trained, run)
+    last = run / "checkpoints" / "last.ckpt"
+    whole = torch.load(last, weights_only=True)
+    torch.save({key: whole[key] for key in ("state_dict", "mrirecon")}, last)
+    done = mrirecon("fit", "--run", run, "--resume")
+    assert done.code == 2 and "optimizer_states" in done.err and "--model.init_from" in done.err
+    assert mrirecon("test", "--run", run, *QUIET).code == 0
+
+
+def test_numbers_of_a_list_may_stand_side_by_side(mrirecon, data, tmp_path) -> None:
+    words = ["--method", "zero-filled", "--mask_type", "random", "--accelerations", "2", "3", "4"]
+    fractions = ["--center_fractions", "0.3", "0.25", "0.2"]
+    assert mrirecon("reconstruct", data / "multicoil_val", tmp_path / "out", *words, *fractions).code == 0
+    with h5py.File(next((tmp_path / "out").glob("*.h5"))) as file:
+        assert file.attrs["accelerations"] == "(2.0, 3.0, 4.0)"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["reconstruct", "", "out"], "a word of the command line is empty"),
+        (
+            ["reconstruct", "DATA", "out", "--method", "zero-filled", "--maps_folder", "FILE", *MASK],
+            "is a file; name a",
+        ),
+        (["simulate", "out", "--seed", "-1"], "seed -1"),
+        (["simulate", "out", "--coils", "40"], "coils 40; expected 1 to 32"),
+        (["simulate", "out", "--shape", "[8,8]"], "shape (8, 8)"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_before_anything_is_written(mrirecon, data, tmp_path, words, message) -> None:
+    (tmp_path / "file").write_text("mine")
+    places = {"DATA": data / "multicoil_val", "FILE": tmp_path / "file", "out": tmp_path / "out"}
+    done = mrirecon(*(places.get(word, word) for word in words))
+    assert done.code == 2 and message in done.err and "0/" not in done.out
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,55 @@
+"""A typed function as a command: its parameters are the options, its docstring is the help."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from docstring_parser import parse
+from jsonargparse import ArgumentParser
+
+
+def call(command: Callable[..., int], name: str, argv: Sequence[str]) -> int:
+    """Parse the arguments of a typed function and call it.
+
+    Parameters without default are positional, and the last of them may be a ``list[Path]``, one or more paths.
+    """
+    several = [key for key, hint in command.__annotations__.items() if hint == "list[Path]"]
+    parser = ArgumentParser(prog=f"mrirecon {name}", usage=f"mrirecon {name} [options]")
+    parser.add_function_arguments(command, as_group=False, as_positional=True, skip=set(several))
+    described = {param.arg_name: param.description for param in parse(command.__doc__ or "").params}
+    for key in several:
+        parser.add_argument(key, type=Path, nargs="+", help=described[key])
+    arguments = parser.parse_args(_joined(_with_values(argv, command), command))
+    return command(**parser.instantiate(arguments).as_dict())
+
+
+def _with_values(argv: Sequence[str], command: Callable[..., int]) -> list[str]:
+    """A switch may stand alone: ``--overwrite`` means ``--overwrite true``."""
+    switches = {f"--{name}" for name, hint in command.__annotations__.items() if hint == "bool"}
+    words: list[str] = []
+    for word, following in zip(argv, [*argv[1:], ""], strict=False):
+        words.append(word)
+        if word in switches and following not in ("true", "false"):
+            words.append("true")
+    return words
+
+
+def _joined(argv: Sequence[str], command: Callable[..., int]) -> list[str]:
+    """Several numbers may stand side by side: ``--accelerations 4 8`` means ``--accelerations [4,8]``."""
+    lists = {f"--{name}" for name, hint in command.__annotations__.items() if "list[float]" in hint}
+    words: list[str] = []
+    for word in argv:
+        if len(words) > 1 and words[-2] in lists and _is_number(word):
+            words[-1] = f"[{words[-1].strip('[]')},{word}]"
+        else:
+            words.append(word)
+    return words
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
