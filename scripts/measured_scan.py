@@ -152,8 +152,10 @@ def key(job: Job) -> str:
 def finished(lines: Path) -> dict[str, list[list[float]]]:
     if not lines.exists():
         return {}
-    read = (json.loads(line) for line in lines.read_text().splitlines() if line.endswith("}"))  # a killed run's last
-    return {entry["key"]: entry["scores"] for entry in read}
+    # What a killed run had not written to the end of its line is taken away, so that the next line begins anew.
+    whole = [line for line in lines.read_text().splitlines() if line.endswith("}")]
+    lines.write_text("".join(f"{line}\n" for line in whole))
+    return {entry["key"]: entry["scores"] for entry in map(json.loads, whole)}
 
 
 def alone() -> None:
