@@ -26,7 +26,9 @@ from mrirecon.errors import InputError
 from mrirecon.physics.coils import Coils, orthonormal
 from mrirecon.physics.fourier import Fourier
 from mrirecon.physics.linop import LinearOperator
-from mrirecon.physics.mask import Mask
+from mrirecon.physics.mask import Mask, check_binary
+
+_COIL_BYTES = 2**24  # of coil images that the normal operator makes at once on a CPU
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,25 +43,35 @@ class Sense(LinearOperator):
     ndim: int = 2
 
     def forward(self, x: Tensor) -> Tensor:
+        self._check("image (batch, map, *space)", x, self.maps.shape[1])
         z = Coils(self.maps).forward(self._ramp * x)
         kspace: Tensor = torch.fft.fftn(z, dim=self._axes, norm="ortho")
         return kspace.mul_(self._mask_and_ramp)
 
     def adjoint(self, y: Tensor) -> Tensor:
+        self._check("k-space (batch, coil, *space)", y, self.maps.shape[2])
         z = torch.fft.ifftn(y * self._mask_and_ramp.conj(), dim=self._axes, norm="ortho")
         return self._ramp.conj() * Coils(self.maps).combined(z.conj_physical_())
 
     def normal(self, x: Tensor) -> Tensor:
-        if len(x) == 1 or x.device.type != "cpu":
+        self._check("image (batch, map, *space)", x, self.maps.shape[1])
+        if x.device.type != "cpu":
             return self._normal(self.maps, self._shifted_mask, x)
-        # On a CPU one item at a time: its coil images stay near the cache, in memory that the next item uses again.
-        items = zip(
-            self.maps.expand(len(x), *self.maps.shape[1:]).split(1),
-            self._shifted_mask.expand(len(x), *self.mask.shape[1:]).split(1),
-            x.split(1),
-            strict=True,
-        )
-        return torch.cat([self._normal(*item) for item in items])
+        # On a CPU one item and some coils at a time: coil images stay near the cache, in memory that the next ones use
+        # again. Memory of all coils would go back to the system after every call, to be cleared for the next.
+        maps = self.maps.expand(len(x), *self.maps.shape[1:]).split(1)
+        masks = self._shifted_mask.expand(len(x), *self.mask.shape[1:]).split(1)
+        return torch.cat([self._coils_in_turn(*item) for item in zip(maps, masks, x.split(1), strict=True)])
+
+    def _coils_in_turn(self, maps: Tensor, shifted_mask: Tensor, x: Tensor) -> Tensor:
+        coils = maps.shape[2]
+        turns = -(-coils * prod(maps.shape[3:]) * maps.element_size() // _COIL_BYTES)
+        at_once = -(-coils // turns)
+        masks = [shifted_mask] * turns if shifted_mask.shape[1] == 1 else shifted_mask.split(at_once, 1)
+        first, *others = (self._normal(S, M, x) for S, M in zip(maps.split(at_once, 2), masks, strict=False))
+        for other in others:
+            first += other
+        return first
 
     def _normal(self, maps: Tensor, shifted_mask: Tensor, x: Tensor) -> Tensor:
         S = Coils(maps)
@@ -70,6 +82,15 @@ class Sense(LinearOperator):
         else:
             z = z.mul_(shifted_mask)
         return S.combined(z.conj_physical_())
+
+    def _check(self, what: str, z: Tensor, second: int) -> None:
+        # Else a set without an image, or an image without its set, would broadcast or be dropped without a word.
+        expected = (second, *self.maps.shape[3:])
+        if tuple(z.shape[1:]) != expected or self.maps.shape[0] not in (1, len(z)):
+            raise InputError(
+                f"{what} of shape {tuple(z.shape)}; expected ({len(self.maps)}, {', '.join(map(str, expected))}) for "
+                f"maps of shape {tuple(self.maps.shape)}"
+            )
 
     @cached_property
     def _axes(self) -> tuple[int, ...]:
@@ -110,7 +131,7 @@ def sense(maps: Tensor, mask: Tensor, ndim: int = 2) -> Sense:
     mask: 0 or 1, broadcastable to (batch, coil, *space); axes of size 1 are those on which it does not depend.
     ndim: number of space axes (2 for slices, 3 for volumes and for 2D + time).
 
-    Raises InputError where the shapes of maps and mask do not fit each other.
+    Raises InputError where the shapes of maps and mask do not fit each other, and for another mask than of 0 and 1.
     """
     if not maps.is_complex() or maps.ndim != ndim + 3:
         found = f"{maps.dtype} of shape {tuple(maps.shape)}"
@@ -121,6 +142,7 @@ def sense(maps: Tensor, mask: Tensor, ndim: int = 2) -> Sense:
             f"mask: shape {tuple(mask.shape)}; expected (batch, coil, *space) = {coil_data}, "
             "with 1 where it does not depend on an axis, for example (1, 1, 1, width) for lines"
         )
+    check_binary(mask)
     maps, changed = orthonormal(maps)
     if changed:
         warnings.warn("the maps were not orthonormal across sets and have been normalised", stacklevel=2)

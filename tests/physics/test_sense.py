@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 
 import numpy as np
@@ -11,6 +12,7 @@ import sigpy.mri
 import torch
 from torch import Tensor
 
+from mrirecon.errors import InputError
 from mrirecon.physics import Coils, Fourier, LinearOperator, orthonormal, sense
 from mrirecon.physics.sense import Sense, composed
 from mrirecon.testing import complex_normal, relative_error
@@ -20,6 +22,7 @@ MASKS = {
     "rows": (1, 1, 15, 1),
     "points": (1, 1, 15, 20),
     "per item": (2, 1, 15, 20),
+    "per coil": (1, 4, 15, 20),
     "all": (1, 1, 1, 1),
 }
 
@@ -31,6 +34,12 @@ def problem(mask_shape: tuple[int, ...], n_sets: int = 1) -> tuple[Tensor, Tenso
     return maps, torch.ones(mask_shape) if mask.numel() == 1 else mask, x, y
 
 
+@pytest.fixture(params=[2**24, 2 * 15 * 20 * 16, 1], ids=["all coils at once", "two at a time", "one at a time"])
+def coil_bytes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules[Sense.__module__], "_COIL_BYTES", request.param)
+
+
+@pytest.mark.usefixtures("coil_bytes")
 @pytest.mark.parametrize("n_sets", [1, 2])
 @pytest.mark.parametrize("mask_shape", MASKS.values(), ids=MASKS)
 def test_the_shift_free_operator_equals_mask_fourier_coils(mask_shape: tuple[int, ...], n_sets: int) -> None:
@@ -44,6 +53,7 @@ def test_the_shift_free_operator_equals_mask_fourier_coils(mask_shape: tuple[int
     assert max(errors.values()) < 1e-13, errors
 
 
+@pytest.mark.usefixtures("coil_bytes")
 @pytest.mark.parametrize("method", ["forward", "adjoint", "normal"])
 @pytest.mark.parametrize("n_sets", [1, 2])
 def test_gradients_reach_image_and_maps_through_the_products_in_place(method: str, n_sets: int) -> None:
@@ -103,3 +113,22 @@ def test_sense_is_that_of_sigpy(mask_shape: tuple[int, ...]) -> None:
             "normal": relative_error(A.normal(x)[item, 0], torch.from_numpy(theirs.N * x[item, 0].numpy())),
         }
         assert max(errors.values()) < 1e-13, errors
+
+
+def test_an_image_or_kspace_that_does_not_fit_the_maps_is_refused() -> None:
+    maps, mask, x, y = problem((1, 1, 1, 20))
+    A = sense(maps, mask)
+    for image in (x.expand(2, 2, 15, 20), x[:, 0], x[..., :1], x[:1].expand(3, -1, -1, -1)):
+        for method in (A.forward, A.normal):
+            with pytest.raises(InputError, match=r"image \(batch, map, .* expected \(2, 1, 15, 20\)"):
+                method(image)
+    with pytest.raises(InputError, match=r"k-space .* expected \(2, 4, 15, 20\)"):
+        A.adjoint(y[:, :1])
+
+
+@pytest.mark.parametrize("value", [0.5, 3.0, float("nan"), -1.0])
+def test_a_mask_of_other_values_than_0_and_1_is_refused(value: float) -> None:
+    maps, mask, _, _ = problem((1, 1, 15, 20))
+    for make in (lambda m: sense(maps, m), lambda m: composed(maps, m)):
+        with pytest.raises(InputError, match="expected only 0 and 1"):
+            make(torch.where(mask > 0, value, 0.0))
