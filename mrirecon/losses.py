@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
+from mrirecon.errors import InputError
+
 
 class Loss(ABC):
     """A scalar that falls to zero as the image x approaches its target.
@@ -77,7 +79,7 @@ class SSIM(Loss):
 def _ssim(x: Tensor, y: Tensor, peak: Tensor, window: int = 7, k1: float = 0.01, k2: float = 0.03) -> Tensor:
     """SSIM at every pixel whose window lies inside the image, (batch, h - 6, w - 6); x, y: (batch, h, w), real."""
     if x.shape != y.shape or min(x.shape[-2:]) < window:
-        raise ValueError(f"SSIM of {tuple(x.shape)} and {tuple(y.shape)}; expected equal shapes, at least 7x7 pixels")
+        raise InputError(f"SSIM of {tuple(x.shape)} and {tuple(y.shape)}; expected equal shapes, at least 7x7 pixels")
     R = peak.reshape(-1, 1, 1)
     # In units of the data range: variances are differences of squares, which in the scanner's units (1e-6 and less)
     # would leave the range of single precision.

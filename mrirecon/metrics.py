@@ -127,6 +127,13 @@ class _Unfinished:
         return score(np.stack(targets), np.stack(predictions))
 
 
+def _named(volume: str, part: _Unfinished) -> Scores:
+    try:
+        return part.score()
+    except InputError as error:
+        raise InputError(f"{volume}: {error}") from None
+
+
 class VolumeMetrics:
     """Scores volumes whose slices arrive one by one in any order, as validation does; one object per epoch.
 
@@ -152,11 +159,11 @@ class VolumeMetrics:
         # copies: a view would keep the whole batch it was cut from alive
         part.slices.setdefault(index, (target.copy(), prediction.copy()))
         if len(part.slices) == part.n_slices:
-            self._finished[volume] = self._unfinished.pop(volume).score()
+            self._finished[volume] = _named(volume, self._unfinished.pop(volume))
 
     def volumes(self) -> dict[str, Scores]:
         """Scores by volume; a volume of which only some slices came (limited validation) is scored over those."""
-        return self._finished | {name: part.score() for name, part in self._unfinished.items()}
+        return self._finished | {name: _named(name, part) for name, part in self._unfinished.items()}
 
     def compute(self) -> tuple[Scores, int]:
         """Mean scores over volumes, and the number of volumes."""
@@ -178,5 +185,5 @@ def _check(target: np.ndarray, prediction: np.ndarray, mask: np.ndarray | None =
         raise InputError(f"scores of {target.dtype} and {prediction.dtype}; take the magnitude of complex images first")
     if mask is not None and (mask.dtype != bool or not mask.any()):
         raise InputError(f"scores in a mask {mask.dtype} of {np.count_nonzero(mask)} pixels; expected bool, not empty")
-    if not np.any(target if mask is None else target[mask]):
-        raise InputError("the target is zero everywhere, so its scores have no scale; leave this volume out")
+    if not np.any((target if mask is None else target[mask]) > 0):
+        raise InputError("the target is nowhere above zero, so its scores have no scale; leave this volume out")

@@ -7,7 +7,7 @@ whole; one that this very run would make again is left as it is.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -67,9 +67,12 @@ def network(trained: Trained, device: torch.device) -> Method:
 def is_finished(output: Path, record: Mapping[str, Attribute]) -> bool:
     """Whether a file was made by this very run: same version, method, model, mask, seed, calibration and source.
 
-    The folder of the model does not count, its hash does. Raises InputError where ``output`` is no reconstruction.
+    The folder of the model does not count, its hash does.
     """
-    found = read_attributes(output)
+    try:
+        found = read_attributes(output)
+    except InputError:  # no HDF5 file, or cut short
+        return False
     return all(found.get(key) == value for key, value in record.items() if key != "model")
 
 
@@ -106,26 +109,6 @@ class Reconstructor:
             "source": volume.path.name,
             "source_hash": fingerprint(volume),
         }
-
-    def outstanding(self, volumes: Iterable[Volume], folder: Path, overwrite: bool) -> list[tuple[Volume, Path]]:
-        """The volumes still to be made, each with its file in ``folder``; what this run has finished is left out.
-
-        Raises InputError for a file that something else made, unless it may be overwritten.
-        """
-        todo = []
-        for volume in volumes:
-            path = folder / volume.path.name
-            if path.exists() and path.samefile(volume.path):
-                raise InputError(f"{path} is the measured file itself; name another folder for the reconstructions")
-            if path.exists() and not overwrite:
-                if not is_finished(path, self.record(volume)):
-                    raise InputError(
-                        f"{path} exists and was made in another way; name another folder, or replace it with "
-                        "--overwrite"
-                    )
-                continue
-            todo.append((volume, path))
-        return todo
 
     def write(self, volume: Volume, path: Path, advance: Callable[[int], object] = lambda n: None) -> float:
         """Reconstruct one volume into a file, and give the acceleration of its mask.

@@ -11,6 +11,7 @@ greedily) is not known here.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from math import inf, isfinite
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +32,8 @@ class ProximalGradient(nn.Module):
 
     def __init__(self, denoiser: nn.Module, step_size: float = 1.0) -> None:
         super().__init__()
+        if not isfinite(step_size):
+            raise InputError(f"step_size is {step_size}; expected a number, usually 1")
         self.denoiser = denoiser
         self.step_size = nn.Parameter(torch.tensor(float(step_size)))
 
@@ -51,8 +54,8 @@ class ModelBased(nn.Module):
 
     def __init__(self, denoiser: nn.Module, weight: float = 0.05, iterations: int = 10) -> None:
         super().__init__()
-        if weight <= 0:
-            raise InputError(f"weight is {weight}; it must be positive, for example 0.05")
+        if not 0 < weight < inf:
+            raise InputError(f"weight is {weight}; it must be positive and finite, for example 0.05")
         if iterations < 1:
             raise InputError(f"iterations is {iterations}; a step needs at least 1")
         self.denoiser = denoiser

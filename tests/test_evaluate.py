@@ -149,7 +149,7 @@ def break_files(folders: Path, how: str) -> list[str]:
         ("nan", "zf/v1.h5: reconstruction holds NaN"),
         ("name", "zf/v1.h5 has no dataset 'reconstruction'; it holds image"),
         ("truncated", "zf/v1.h5"),
-        ("zero", "targets/v1.h5: the target is zero"),
+        ("zero", "targets/v1.h5: the target is nowhere above zero"),
         ("twice", "twice"),
         ("folder", "nothing does not exist"),
     ],

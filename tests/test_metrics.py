@@ -58,7 +58,7 @@ def test_a_perfect_prediction_scores_0_inf_1_without_warning():
         (np.ones((9, 9)), np.ones((9, 9)), "slices"),
         (np.ones((2, 9, 9)), np.ones((2, 8, 9)), "at least"),
         (np.ones((2, 6, 6)), np.ones((2, 6, 6)), "7x7"),
-        (np.zeros((2, 9, 9)), np.ones((2, 9, 9)), "zero everywhere"),
+        (np.zeros((2, 9, 9)), np.ones((2, 9, 9)), "nowhere above zero"),
         (np.ones((2, 9, 9)), np.ones((2, 9, 9), complex), "magnitude"),
     ],
 )

@@ -33,7 +33,7 @@ def cards() -> dict[str, Path]:
 
 def locate(card: str) -> Path:
     """The file of a card: an existing path, else a shipped card by name, with or without group and ``.yaml``."""
-    if Path(card).is_file():
+    if Path(card).exists() and not Path(card).is_dir():
         return Path(card)
     name = card.removesuffix(".yaml")
     shipped = cards()

@@ -1,1 +1,1 @@
-"""One file a command: a typed function whose docstring is its help. Heavy modules are imported when it runs."""
+"""One file a command, a typed function whose docstring is its help; and what several of them share."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from math import isfinite
 from pathlib import Path
 
 from docstring_parser import parse
@@ -20,7 +21,8 @@ def call(command: Callable[..., int], name: str, argv: Sequence[str]) -> int:
     described = {param.arg_name: param.description for param in parse(command.__doc__ or "").params}
     for key in several:
         parser.add_argument(key, type=Path, nargs="+", help=described[key])
-    arguments = parser.parse_args(_joined(_with_values(argv, command), command))
+    lists = {f"--{name}" for name, hint in command.__annotations__.items() if "list[float]" in hint}
+    arguments = parser.parse_args(joined(_with_values(argv, command), lists))
     return command(**parser.instantiate(arguments).as_dict())
 
 
@@ -35,21 +37,21 @@ def _with_values(argv: Sequence[str], command: Callable[..., int]) -> list[str]:
     return words
 
 
-def _joined(argv: Sequence[str], command: Callable[..., int]) -> list[str]:
-    """Several numbers may stand side by side: ``--accelerations 4 8`` means ``--accelerations [4,8]``."""
-    lists = {f"--{name}" for name, hint in command.__annotations__.items() if "list[float]" in hint}
+def joined(argv: Sequence[str], options: Collection[str]) -> list[str]:
+    """Numbers after an option that takes a list: ``4 8``, ``4,8`` and ``[4,8]`` are one."""
     words: list[str] = []
     for word in argv:
-        if len(words) > 1 and words[-2] in lists and _is_number(word):
-            words[-1] = f"[{words[-1].strip('[]')},{word}]"
+        if words and words[-1] in options and _are_numbers(word):
+            words.append(f"[{word}]")
+        elif len(words) > 1 and words[-2] in options and _are_numbers(word):
+            words[-1] = f"{words[-1].removesuffix(']')},{word}]"
         else:
             words.append(word)
     return words
 
 
-def _is_number(word: str) -> bool:
+def _are_numbers(word: str) -> bool:
     try:
-        float(word)
+        return all(map(isfinite, map(float, word.split(","))))
     except ValueError:
         return False
-    return True

@@ -33,16 +33,14 @@ def evaluate(
     from rich.console import Console
     from rich.progress import track
 
+    from mrirecon.commands.options import check_output
     from mrirecon.errors import InputError
     from mrirecon.evaluate import pairs, score_pair, write_json
     from mrirecon.evaluate import picture as draw
     from mrirecon.summary import report, summarise, table
 
-    for path, kinds in ((json, (".json",)), (picture, (".png", ".pdf", ".svg"))):
-        if path is not None and path.suffix not in kinds:
-            raise InputError(f"{path}: expected a name that ends in {' or '.join(kinds)}, since it may be replaced")
-        if path is not None and not path.parent.is_dir():
-            raise InputError(f"{path.parent} is not a folder; make it, or write {path.name} elsewhere")
+    check_output(json, ".json")
+    check_output(picture, ".png", ".pdf", ".svg")
     matched = pairs(targets, reconstructions, acquisition)
     progress = Console(stderr=True)
     results = []

@@ -10,7 +10,7 @@ from pathlib import Path
 from mrirecon.data.fastmri import Volume, read_volume
 from mrirecon.errors import InputError
 from mrirecon.progress import bar
-from mrirecon.reconstruct import Reconstructor
+from mrirecon.reconstruct import Reconstructor, is_finished
 
 
 def reconstruct_files(
@@ -24,23 +24,37 @@ def reconstruct_files(
     Raises InputError where nothing can start: no file is usable, or a file in the way was made otherwise.
     """
     failed: list[str] = []
-    volumes: list[Volume] = []
+    todo: list[tuple[Volume, Path]] = []
+    n_finished = n_own_mask = 0
     for path in paths:
+        target = output / path.name
+        in_the_way = target.exists() and not overwrite
         try:
-            volume = read_volume(path)
+            volume = read_volume(path, with_target=False)
             if volume.mask is None and reconstructor.sampling is None:
                 raise InputError(
                     f"{path} is fully sampled; say how to undersample it, for example "
                     "--mask_type equispaced_fraction --accelerations 4 --center_fractions 0.08"
                 )
-            volumes.append(volume)
+            record = reconstructor.record(volume) if in_the_way else {}
         except InputError as error:
             failed.append(str(error))
-    if not volumes:
+            continue
+        refuse_to_replace(target, path)
+        if in_the_way and not is_finished(target, record):
+            raise InputError(
+                f"{target} exists and was made in another way; name another folder, or replace it with --overwrite"
+            )
+        n_own_mask += volume.mask is not None and reconstructor.sampling is not None
+        n_finished += in_the_way
+        if not in_the_way:
+            todo.append((volume, target))
+    if not todo and not n_finished:
         raise InputError("\n".join(failed))
-    todo = reconstructor.outstanding(volumes, output, overwrite)
-    if len(todo) < len(volumes):
-        print(f"{len(volumes) - len(todo)} of {len(paths)} files are finished already")
+    if n_own_mask:
+        print(f"{n_own_mask} of {len(paths)} files are undersampled already and keep their own mask")
+    if n_finished:
+        print(f"{n_finished} of {len(paths)} files are finished already")
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -66,3 +80,11 @@ def reconstruct_files(
         print(f"{len(failed)} of {len(paths)} files failed:", *failed, sep="\n  ", file=sys.stderr)
         return 1
     return 0
+
+
+def refuse_to_replace(target: Path, measured: Path) -> None:
+    """Raises InputError where the output would replace the measured file, or a folder."""
+    if target.is_dir():
+        raise InputError(f"{target} is a folder; name another folder for the reconstructions")
+    if target.exists() and target.samefile(measured):
+        raise InputError(f"{target} is the measured file itself; name another folder for the reconstructions")

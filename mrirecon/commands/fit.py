@@ -12,12 +12,15 @@ from pytorch_lightning.cli import SaveConfigCallback
 from pytorch_lightning.utilities.exceptions import MisconfigurationException, SIGTERMException
 
 from mrirecon import checkpoint
-from mrirecon.commands.lightning import Cli, quieten
+from mrirecon.commands.call import joined
+from mrirecon.commands.lightning import Cli, quieten, raised_by_lightning
 from mrirecon.commands.runs import checkpoints, default_run, read_card, resume_from, saved_config
 from mrirecon.data.module import FastMRIData
 from mrirecon.errors import InputError
 from mrirecon.training.module import Reconstruction
 from mrirecon.training.panels import ImagePanels
+
+LISTS = {f"--data.{a}sampling.{b}" for a in ("", "test_") for b in ("accelerations", "center_fractions")}
 
 FIT_HELP = """\
 usage: mrirecon fit -c CARD [-c CARD ...] [--run FOLDER] [--resume] [--KEY VALUE ...]
@@ -111,6 +114,7 @@ def main(name: str, argv: Sequence[str]) -> int:
         settings += ["--ckpt_path", str(start), "--weights_only", "true"]
     if "--seed_everything" in argv or any(word.startswith("--seed_everything=") for word in argv):
         settings += ["--seed_everything", str(options.seed_everything)]
+    settings = joined(settings, LISTS)
     words = [name, *(word for config in configs for word in ("--config", config)), *settings]
     quieten()
     sys.argv = ["mrirecon"]  # Lightning warns if arguments are passed beside those of the process
@@ -133,6 +137,10 @@ def main(name: str, argv: Sequence[str]) -> int:
         )
     except MisconfigurationException as error:
         raise InputError(str(error)) from None
+    except ValueError as error:
+        if isinstance(error, InputError) or not raised_by_lightning(error):
+            raise
+        raise InputError(f"these settings cannot be used: {error}") from None
     except SIGTERMException:
         saved = ""
         if name == "fit":

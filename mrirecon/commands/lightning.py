@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import traceback
 import warnings
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,15 @@ class Cli(LightningCLI):
         every = self.trainer.check_val_every_n_epoch
         if every is not None and every < 1:
             raise InputError(f"trainer.check_val_every_n_epoch is {every}; expected at least 1")
+        if self.trainer.precision.endswith("-true") and self.trainer.precision != "32-true":
+            raise InputError(
+                f"trainer.precision is {self.trainer.precision}; expected 32 or bf16-mixed, as images stay complex64"
+            )
+        if getattr(self.trainer, "overfit_batches", 0):
+            raise InputError("trainer.overfit_batches would replace the sampler; use --data.volume_sample_rate instead")
+        if str(self.subcommand) == "fit":  # before anything is written
+            for stage in ("train", "val"):
+                self.datamodule.paths(stage)
         if self.start is not None:
             checkpoint.load_weights(self.model.net, self.start)
             if str(self.subcommand) == "fit":
@@ -76,6 +86,12 @@ class Cli(LightningCLI):
         assert self.output is not None
         reconstructor = Reconstructor(network(trained, device), datamodule.test_sampling, cache, device)
         self.exit_code = reconstruct_files(paths, self.output, reconstructor, self.overwrite)
+
+
+def raised_by_lightning(error: BaseException) -> bool:
+    """Whether Lightning itself objected, which it does to settings, and not the code that it ran."""
+    frames = list(traceback.walk_tb(error.__traceback__))
+    return str(frames[-1][0].f_globals.get("__name__", "")).startswith("pytorch_lightning")
 
 
 def quieten() -> None:

@@ -48,5 +48,15 @@ def device_from(name: str) -> torch.device:
     return torch.device(name)
 
 
+def check_output(path: Path | None, *kinds: str) -> None:
+    """Raises InputError for a file that cannot be written, or whose name does not say that it may be replaced."""
+    from mrirecon.errors import InputError
+
+    if path is not None and path.suffix not in kinds:
+        raise InputError(f"{path}: expected a name that ends in {' or '.join(kinds)}, since it may be replaced")
+    if path is not None and not path.parent.is_dir():
+        raise InputError(f"{path.parent} is not a folder; make it, or write {path.name} elsewhere")
+
+
 def _several(value: float | list[float]) -> tuple[float, ...]:
     return tuple(value) if isinstance(value, list) else (value,)

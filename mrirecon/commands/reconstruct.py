@@ -12,11 +12,11 @@ def reconstruct(
     model: Path | None = None,
     method: Literal["zero-filled", "cg-sense", "l1-wavelet"] | None = None,
     strength: float | None = None,
-    wavelet: str = "db4",
+    wavelet: str | None = None,
     mask_type: Literal["random", "equispaced", "equispaced_fraction", "magic", "magic_fraction", "poisson"]
     | None = None,
-    accelerations: float | list[float] = 4.0,
-    center_fractions: float | list[float] = 0.08,
+    accelerations: float | list[float] | None = None,
+    center_fractions: float | list[float] | None = None,
     mask_file: Path | None = None,
     crop: float | None = None,
     maps_folder: Path | None = None,
@@ -39,10 +39,11 @@ def reconstruct(
         method: instead of a model, a classical method.
         strength: regularisation of cg-sense and l1-wavelet, for data whose 95th percentile of |A^H y| is 1; 0.001 to
             0.1 is usual, and `mrirecon tune` finds the best.
-        wavelet: wavelet of l1-wavelet, such as db4 or haar.
+        wavelet: wavelet of l1-wavelet, such as haar (default: db4).
         mask_type: how fully sampled files are undersampled.
-        accelerations: k-space lines per line kept, such as 4, or several, [4, 8], to draw from.
-        center_fractions: part of the lines that is fully sampled in the centre, one for each acceleration.
+        accelerations: k-space lines per line kept, or several to draw from; 4 unless given.
+        center_fractions: part of the lines that is fully sampled in the centre, one for each acceleration; 0.08
+            unless given.
         mask_file: a .npy file with a 0/1 mask, (W) or (H, W), instead of --mask_type.
         crop: maps are zero where ESPIRiT's eigenvalue is below this, 0 to 1; for a classical method only, since a
             network takes the calibration it was trained with.
@@ -66,9 +67,15 @@ def reconstruct(
     place = device_from(device)
     if mask_type is not None and mask_file is not None:
         raise InputError("--mask_type and --mask_file are two ways to say which mask; give one of them")
+    if mask_type is None and (accelerations is not None or center_fractions is not None):
+        raise InputError("--accelerations and --center_fractions need --mask_type, such as equispaced_fraction")
+    if wavelet is not None and method != "l1-wavelet":
+        raise InputError(f"--wavelet {wavelet} belongs to --method l1-wavelet; leave it out")
     sampling = None
     if mask_type is not None or mask_file is not None:
-        sampling = sampling_from(mask_type or "random", accelerations, center_fractions, mask_file)
+        acceleration = 4.0 if accelerations is None else accelerations
+        center_fraction = 0.08 if center_fractions is None else center_fractions
+        sampling = sampling_from(mask_type or "random", acceleration, center_fraction, mask_file)
     if model is not None:
         if crop is not None or strength is not None:
             raise InputError("--crop and --strength belong to classical methods; a network brings its own calibration")
@@ -76,7 +83,7 @@ def reconstruct(
         way, calibration = network(trained, place), trained.calibration
     else:
         assert method is not None
-        way, calibration = classical(method, strength, wavelet), calibration_from(crop)
+        way, calibration = classical(method, strength, wavelet or "db4"), calibration_from(crop)
     cache = MapCache(maps_folder, calibration)
     reconstructor = Reconstructor(way, sampling, cache, place, batch_size)
     return reconstruct_files(list_volumes(input), output, reconstructor, overwrite)

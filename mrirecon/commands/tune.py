@@ -41,7 +41,7 @@ def tune(
     from rich.console import Console
     from rich.table import Table
 
-    from mrirecon.commands.options import calibration_from, sampling_from
+    from mrirecon.commands.options import calibration_from, check_output, sampling_from
     from mrirecon.data.fastmri import list_volumes, read_volume
     from mrirecon.data.maps import MapCache
     from mrirecon.errors import InputError
@@ -50,10 +50,7 @@ def tune(
     from mrirecon.reconstruct import classical
     from mrirecon.tune import best, sweep
 
-    if json is not None and json.suffix != ".json":
-        raise InputError(f"{json}: expected a name that ends in .json, since it may be replaced")
-    if json is not None and not json.parent.is_dir():
-        raise InputError(f"{json.parent} is not a folder; make it, or write {json.name} elsewhere")
+    check_output(json, ".json")
     if not strengths:
         raise InputError("--strengths is empty; give at least one, such as [0.01]")
     sampling = sampling_from(mask_type, accelerations, center_fractions)

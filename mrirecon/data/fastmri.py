@@ -67,28 +67,25 @@ def list_volumes(path: str | Path) -> list[Path]:
     return files
 
 
-def read_volume(path: str | Path) -> Volume:
-    """Describe a file without reading its samples. Raises InputError naming the file and what is wrong with it."""
+def read_volume(path: str | Path, with_target: bool = True) -> Volume:
+    """Describe a file without reading its samples. Raises InputError naming the file and what is wrong with it.
+
+    with_target: False leaves a target out, but for its size: who reconstructs does not need it to be usable.
+    """
     path = Path(path)
     with open_file(path) as file:
         kspace = _dataset(file, path, "kspace")
         if kspace.ndim not in (3, 4) or kspace.dtype.kind != "c" or 0 in kspace.shape:
             raise InputError(f"{path}: kspace is {kspace.dtype} of shape {kspace.shape}; {_LAYOUT}")
         shape = (int(kspace.shape[-2]), int(kspace.shape[-1]))
-        target = _target_name(file, single_coil=kspace.ndim == 3)
-        target_shape = None
-        peak = 0.0
-        if target is not None:
-            images = _dataset(file, path, target)
-            if images.ndim != 3 or images.shape[0] != kspace.shape[0] or images.dtype.kind != "f":
-                raise InputError(
-                    f"{path}: {target} is {images.dtype} of shape {images.shape}; expected real "
-                    f"({kspace.shape[0]}, h, w), a slice for each of kspace"
-                )
-            target_shape = (int(images.shape[1]), int(images.shape[2]))
-            # fastMRI writes the maximum; a file of another source may not, and then it is worth one pass.
-            stored = number(file, path, "max")
-            peak = _maximum(images, path) if stored is None else stored
+        target, target_shape, peak = None, None, 0.0
+        name = _target_name(file, single_coil=kspace.ndim == 3)
+        if name is not None:
+            images = _dataset(file, path, name)
+            if with_target:
+                target, peak = name, _peak(file, path, images, int(kspace.shape[0]))
+            if images.ndim == 3 and 0 not in images.shape:
+                target_shape = (int(images.shape[1]), int(images.shape[2]))
         low = number(file, path, "num_low_frequency")
         return Volume(
             path=path,
@@ -156,20 +153,30 @@ def _reading(volume: Volume, index: int) -> Iterator[None]:
         ) from error
 
 
-def _maximum(images: h5py.Dataset, path: Path) -> float:
+def _peak(file: h5py.File, path: Path, images: h5py.Dataset, n_slices: int) -> float:
+    """The maximum of a volume's target. Raises InputError for what is no target."""
+    name = images.name[1:]
+    if images.ndim != 3 or images.shape[0] != n_slices or images.dtype.kind != "f" or 0 in images.shape:
+        raise InputError(
+            f"{path}: {name} is {images.dtype} of shape {images.shape}; expected real ({n_slices}, h, w), "
+            "a slice for each of kspace"
+        )
+    # fastMRI writes the maximum; a file of another source may not, or a zero, and then it is worth one pass.
+    stored = number(file, path, "max")
+    if stored:
+        return stored
     try:
         return float(np.max(images[()]))
     except OSError as error:
-        raise InputError(
-            f"{path}: {images.name[1:]} cannot be read ({error}); the file is damaged, copy it again"
-        ) from None
+        raise InputError(f"{path}: {name} cannot be read ({error}); the file is damaged, copy it again") from None
 
 
 def _dataset(file: h5py.File, path: Path, name: str) -> h5py.Dataset:
     dataset = file.get(name)
     if not isinstance(dataset, h5py.Dataset):
         found = ", ".join(sorted(file)) or "nothing"
-        raise InputError(f"{path} has no dataset {name!r} (it holds {found}); {_LAYOUT}")
+        problem = f"a {name!r} that is a group or a broken link" if name in set(file) else f"no dataset {name!r}"
+        raise InputError(f"{path} has {problem} (it holds {found}); {_LAYOUT}")
     return dataset
 
 
@@ -197,6 +204,8 @@ def _stored_mask(file: h5py.File, path: Path, shape: tuple[int, int]) -> np.ndar
     if "mask" not in file:
         return None
     mask = np.asarray(_dataset(file, path, "mask")[()])
+    if mask.dtype.kind not in "biuf":
+        raise InputError(f"{path}: mask is {mask.dtype}; expected numbers 0 and 1, so write it anew")
     if mask.shape not in ((shape[1],), (1, shape[1]), shape) or not np.isin(mask, (0, 1)).all() or not mask.any():
         raise InputError(
             f"{path}: mask of shape {mask.shape} with {_values(mask)}; expected 0 and 1, some of them 1, for the "

@@ -82,7 +82,7 @@ class Slices(Dataset[Slice]):
             if volume.mask is not None and keep_full:
                 raise InputError(
                     f"{volume.path} holds undersampled k-space, so there is no complex target; "
-                    "use fully sampled files, or a loss of the magnitude target 'rss' with data.keep_full false"
+                    "use fully sampled files, or a loss of the magnitude target 'rss', such as SSIM"
                 )
         self.volumes = list(volumes)
         self.sampling = sampling

@@ -43,6 +43,8 @@ class ResNet(Denoiser):
         if ndim not in CONV:
             raise InputError(f"ndim is {ndim}; use 2 for slices or 3 for volumes and 2D + time")
 
+        self.n_maps, self.ndim = n_maps, ndim
+
         def conv(n_in: int, n_out: int) -> nn.Module:
             return CONV[ndim](n_in, n_out, kernel_size, padding=kernel_size // 2)
 
@@ -58,6 +60,11 @@ class ResNet(Denoiser):
         nn.utils.convert_conv2d_weight_memory_format(self, torch.channels_last)
 
     def forward(self, x: Tensor) -> Tensor:
+        if x.ndim != self.ndim + 2 or x.shape[1] != self.n_maps:
+            raise InputError(
+                f"image of shape {tuple(x.shape)} for a denoiser with n_maps={self.n_maps}, ndim={self.ndim}; expected "
+                f"(batch, {self.n_maps}, *space) with {self.ndim} space axes; set n_maps and ndim to the data's"
+            )
         z = self.first(to_channels(x))
         for block in self.blocks:
             z = z + block(z)

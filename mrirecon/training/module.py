@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from statistics import mean
 from typing import Any, Literal
 
 import pytorch_lightning as pl
@@ -130,7 +131,7 @@ class Reconstruction(pl.LightningModule):
         size = len(batch.kspace)
         self.finite = self.finite.to(values[-1].device) & torch.stack(values).isfinite().all()
         self.log("loss", values[-1], prog_bar=True, on_step=True, on_epoch=True, batch_size=size)
-        self.log("acceleration", sum(batch.acceleration) / size, on_step=False, on_epoch=True, batch_size=size)
+        self.log("acceleration", mean(batch.acceleration), prog_bar=True, on_step=False, on_epoch=True, batch_size=size)
         if len(values) > 1:
             stages = {f"stage_loss/{k}": value for k, value in enumerate(values)}
             self.log_dict(stages, on_step=False, on_epoch=True, batch_size=size)
@@ -160,7 +161,7 @@ class Reconstruction(pl.LightningModule):
         x = self.net(problem)
         self.log("val_loss", objective(self.loss, batch, scale)(x), on_epoch=True, batch_size=len(batch.kspace))
         images = magnitude(x * scale, batch.crop)
-        self.score(batch, images)
+        self.score("val", batch, images)
         return images
 
     def on_validation_epoch_end(self) -> None:
@@ -168,7 +169,7 @@ class Reconstruction(pl.LightningModule):
 
     def test_step(self, batch: Slice, batch_idx: int) -> Tensor:
         images = self(batch)
-        self.score(batch, images)
+        self.score("test", batch, images)
         return images
 
     def on_test_epoch_end(self) -> None:
@@ -177,8 +178,9 @@ class Reconstruction(pl.LightningModule):
     def predict_step(self, batch: Slice, batch_idx: int) -> Tensor:
         return self(batch)
 
-    def score(self, batch: Slice, images: Tensor) -> None:
-        """Add the images of a batch to the scores of their volumes."""
+    def score(self, prefix: str, batch: Slice, images: Tensor) -> None:
+        """Add the images of a batch to the scores of their volumes, and log the acceleration they come from."""
+        self.log(f"{prefix}_acceleration", mean(batch.acceleration), on_epoch=True, batch_size=len(images))
         for i, name in enumerate(batch.volume):
             image, target = images[i].cpu().numpy(), batch.target[i].cpu().numpy()
             self.volumes.update(name, int(batch.index[i]), int(batch.n_slices[i]), image, target)

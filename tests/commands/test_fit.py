@@ -104,7 +104,7 @@ def test_training_on_strips_runs_and_learns(data: Path, tmp_path: Path) -> None:
     ("words", "message"),
     [
         (["fit", "-c", "models/nothing"], "there is no card 'models/nothing'"),
-        (["fit", "-c", "models/pgd_resnet", "-c", "train/greedy"], "no files for val; give --data.path or"),
+        (["fit", "-c", "models/pgd_resnet", "-c", "train/greedy"], "no files for train; give --data.path or"),
         (["fit", "--resume", "--run", "nowhere"], "nowhere has no config.yaml"),
         (["test", "--run", "nowhere"], "nowhere has no config.yaml"),
         (["validate"], "usage"),

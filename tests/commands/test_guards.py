@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import h5py
 import numpy as np
 import pytest
-import torch
-import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from mrirecon.cli import main
+from mrirecon.commands.reconstruct import reconstruct
+from mrirecon.commands.simulate import simulate
+from mrirecon.commands.tune import tune
+from mrirecon.physics.sampling import MaskType
+from mrirecon.reconstruct import Classical
+from mrirecon.simulation.phantoms import Anatomy
 from tests.commands.conftest import MASK, QUIET, fit_words
 
 
@@ -31,42 +36,6 @@ def test_using_a_run_leaves_its_settings_alone(mrirecon, data, trained, tmp_path
         more = ["--output", tmp_path / "out"] if name == "predict" else QUIET
         assert mrirecon(name, "--run", trained, "--data.val", data / "multicoil_test", *more).code == 0
     assert (trained / "config.yaml").read_text() == before
-
-
-def test_a_resumed_run_keeps_its_settings_and_may_be_longer(data: Path, tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    assert main(fit_words(data, run, "--trainer.max_epochs", "2")) == 0
-    assert main(["fit", "--run", str(run), "--resume", "--trainer.max_epochs", "4", *QUIET]) == 0
-    settings = yaml.safe_load((run / "config.yaml").read_text())
-    assert settings["model"]["net"]["init_args"]["n_steps"] == 2 and settings["trainer"]["max_epochs"] == 4
-    last = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
-    assert last["epoch"] == 3
-    # Warm-up of one epoch, then a cosine over the new length: it ends at zero, and was not at zero in between.
-    events = EventAccumulator(str(run))
-    events.Reload()
-    rates = last["lr_schedulers"][0]
-    assert rates["last_epoch"] == 4 and rates["_last_lr"][0] == pytest.approx(0, abs=1e-9)
-
-
-def test_a_network_that_does_not_fit_the_checkpoint_is_refused_before_anything_is_written(
-    mrirecon, data, trained, tmp_path
-) -> None:
-    run = tmp_path / "run"
-    shutil.copytree(trained, run)
-    before = (run / "config.yaml").read_text()
-    done = mrirecon("fit", "--run", run, "--resume", "--model.net.init_args.denoiser.init_args.channels", "6")
-    assert done.code == 2 and "do not fit this network" in done.err
-    assert (run / "config.yaml").read_text() == before
-
-
-@pytest.mark.parametrize("name", ["fit", "validate", "test", "predict"])
-def test_a_truncated_checkpoint_is_one_sentence_everywhere(mrirecon, trained, tmp_path, name) -> None:
-    run = tmp_path / "run"
-    shutil.copytree(trained, run)
-    for path in (run / "checkpoints").glob("*.ckpt"):
-        path.write_bytes(path.read_bytes()[:-3000])
-    done = mrirecon(name, "--run", run, *(["--resume"] if name == "fit" else []))
-    assert done.code == 2 and "cannot be read as a checkpoint" in done.err
 
 
 def test_the_log_holds_scores_and_images(trained: Path) -> None:
@@ -117,7 +86,7 @@ def test_odd_attributes_are_named(mrirecon, data, tmp_path, attribute, value) ->
     shutil.copy(next((data / "multicoil_val").glob("*.h5")), path)
     with h5py.File(path, "a") as file:
         file.attrs[attribute] = value
-    done = mrirecon("reconstruct", path, tmp_path / "out", "--method", "zero-filled", *MASK)
+    done = mrirecon("tune", path, "cg-sense", *MASK)
     assert done.code == 2 and f"odd.h5: attribute '{attribute}'" in done.err
 
 
@@ -130,13 +99,6 @@ def test_files_without_target_are_refused_where_one_is_needed(mrirecon, data, tr
     done = mrirecon("test", "--run", trained, "--data.test", folder, *QUIET)
     assert done.code == 2 and "has no target image to compare with" in done.err
     assert mrirecon("predict", "--run", trained, "--data.predict", folder, "--output", tmp_path / "out").code == 0
-
-
-@pytest.mark.parametrize("text", [b"\xff\xfe\x00", b"a: [", b"just words"])
-def test_a_broken_card_is_named(mrirecon, tmp_path, text) -> None:
-    (tmp_path / "card.yaml").write_bytes(text)
-    done = mrirecon("fit", "-c", tmp_path / "card.yaml")
-    assert done.code == 2 and "card.yaml cannot be used" in done.err
 
 
 def test_an_output_that_is_a_file_is_refused(mrirecon, data, tmp_path) -> None:
@@ -161,44 +123,11 @@ def test_an_empty_slice_stays_black(mrirecon, data, trained, tmp_path) -> None:
         assert file["reconstruction"][0].max() > 0 and file["reconstruction"][1].max() < 1e-30
 
 
-def test_a_loss_that_is_not_finite_ends_training_before_anything_is_saved(mrirecon, data, tmp_path) -> None:
-    done = mrirecon(*fit_words(data, tmp_path / "run", "--model.optimizer.init_args.lr", "1e30"))
-    assert done.code == 2 and "is not finite; lower the learning rate" in done.err
-    assert not list((tmp_path / "run").rglob("*.ckpt"))
-
-
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["--model.optimizer.init_args.lr", "-1"], "model.optimizer cannot be made"),
-        (["--trainer.accelerator", "foo"], "these settings cannot be used"),
-        (["--trainer.check_val_every_n_epoch", "0"], "check_val_every_n_epoch is 0; expected at least 1"),
-        (["--trainer.devices", "2"], "training on 2 devices is not supported yet"),
-        (["--model.clip", "-1"], "model.clip is -1.0"),
-        (["--model.net.init_args.denoiser.init_args.channels", "-4"], "channels=-4"),
-    ],
-)
-def test_impossible_training_is_refused(mrirecon, data, tmp_path, words, message) -> None:
-    done = mrirecon(*fit_words(data, tmp_path / "run", *words))
-    assert done.code == 2 and message in done.err
-
-
 def test_a_json_file_does_not_replace_what_is_not_one(mrirecon, data) -> None:
     target = next((data / "multicoil_val").glob("*.h5"))
     before = target.read_bytes()
     done = mrirecon("evaluate", data / "multicoil_val", data / "multicoil_val", "--json", target)
     assert done.code == 2 and "expected a name that ends in .json" in done.err and target.read_bytes() == before
-
-
-def test_weights_alone_do_not_resume_a_run(mrirecon, trained, tmp_path) -> None:
-    run = tmp_path / "run"
-    shutil.copytree(trained, run)
-    last = run / "checkpoints" / "last.ckpt"
-    whole = torch.load(last, weights_only=True)
-    torch.save({key: whole[key] for key in ("state_dict", "mrirecon")}, last)
-    done = mrirecon("fit", "--run", run, "--resume")
-    assert done.code == 2 and "optimizer_states" in done.err and "--model.init_from" in done.err
-    assert mrirecon("test", "--run", run, *QUIET).code == 0
 
 
 def test_numbers_of_a_list_may_stand_side_by_side(mrirecon, data, tmp_path) -> None:
@@ -228,3 +157,87 @@ def test_what_makes_no_sense_is_refused_before_anything_is_written(mrirecon, dat
     done = mrirecon(*(places.get(word, word) for word in words))
     assert done.code == 2 and message in done.err and "0/" not in done.out
     assert not (tmp_path / "out").exists()
+
+
+def test_a_target_that_cannot_be_used_does_not_keep_a_file_from_being_reconstructed(mrirecon, data, tmp_path) -> None:
+    for name, change in {"nan": np.nan, "empty": None}.items():
+        path = tmp_path / f"{name}.h5"
+        shutil.copy(next((data / "multicoil_val").glob("*.h5")), path)
+        with h5py.File(path, "a") as file:
+            if change is None:
+                del file["reconstruction_rss"]
+                file["reconstruction_rss"] = np.zeros((2, 0, 24), np.float32)
+            else:
+                file["reconstruction_rss"][:] = change
+            file.attrs["max"] = "none"
+        assert mrirecon("reconstruct", path, tmp_path / "out", "--method", "zero-filled", *MASK).code == 0
+        with h5py.File(tmp_path / "out" / path.name) as file:
+            assert file["reconstruction"].shape == (2, 32, 24) and file["reconstruction"][1].max() > 0
+        done = mrirecon("tune", path, "cg-sense", *MASK)
+        assert done.code == 2 and path.name in done.err
+
+
+def test_a_damaged_file_does_not_keep_finished_ones_from_being_seen(mrirecon, data, tmp_path) -> None:
+    files, out = tmp_path / "files", tmp_path / "out"
+    shutil.copytree(data / "multicoil_val", files)
+    words = ["reconstruct", files, out, "--method", "zero-filled", *MASK]
+    assert mrirecon(*words).code == 0
+    damaged = min(files.glob("*.h5"))
+    damaged.write_bytes(damaged.read_bytes()[:4000])
+    done = mrirecon(*words)
+    assert done.code == 1 and "1 of 2 files are finished already" in done.out and damaged.name in done.err
+
+
+@pytest.mark.parametrize("content", [b"", b"a note", "folder"])
+def test_what_is_no_reconstruction_is_not_replaced(mrirecon, data, tmp_path, content) -> None:
+    path = next((data / "multicoil_val").glob("*.h5"))
+    (tmp_path / "out").mkdir()
+    if content == "folder":
+        (tmp_path / "out" / path.name).mkdir()
+    else:
+        (tmp_path / "out" / path.name).write_bytes(content)
+    words = ["reconstruct", path, tmp_path / "out", "--method", "zero-filled", *MASK]
+    done = mrirecon(*words)
+    assert done.code == 2 and ("is a folder" if content == "folder" else "replace it with --overwrite") in done.err
+    assert mrirecon(*words, "--overwrite").code == (2 if content == "folder" else 0)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--method", "cg-sense", "--strength", "0.1", "--wavelet", "haar", *MASK], "belongs to --method l1-wavelet"),
+        (["--method", "zero-filled", "--accelerations", "4"], "need --mask_type"),
+        (["--method", "zero-filled", "--mask_type", "random", "--accelerations", "0"], "acceleration 0"),
+    ],
+)
+def test_options_that_would_be_ignored_are_refused(mrirecon, data, tmp_path, words, message) -> None:
+    done = mrirecon("reconstruct", data / "multicoil_val", tmp_path / "out", *words)
+    assert done.code == 2 and message in done.err
+
+
+def test_a_mask_for_files_that_have_their_own_is_said_to_be_unused(mrirecon, data, tmp_path) -> None:
+    path = tmp_path / "files" / "undersampled.h5"
+    path.parent.mkdir()
+    shutil.copy(next((data / "multicoil_val").glob("*.h5")), path)
+    with h5py.File(path, "a") as file:
+        file["mask"] = (np.arange(24) % 2 == 0) | (abs(np.arange(24) - 11.5) < 5)
+        file.attrs["num_low_frequency"] = 8
+    done = mrirecon("reconstruct", path, tmp_path / "out", "--method", "zero-filled", *MASK)
+    assert done.code == 0 and "1 of 1 files are undersampled already and keep their own mask" in done.out
+
+
+def test_the_words_of_options_are_those_of_the_library() -> None:
+    hints = get_type_hints(reconstruct)
+    assert set(get_args(get_args(hints["mask_type"])[0])) == set(get_args(MaskType))
+    assert set(get_args(get_type_hints(tune)["mask_type"])) == set(get_args(MaskType))
+    assert set(get_args(get_args(hints["method"])[0])) == set(get_args(Classical))
+    assert set(get_args(get_args(get_type_hints(simulate)["anatomy"])[0])) == set(get_args(Anatomy))
+
+
+def test_a_volume_that_cannot_be_scored_is_named(mrirecon, data, tmp_path) -> None:
+    path = tmp_path / "black.h5"
+    shutil.copy(next((data / "multicoil_val").glob("*.h5")), path)
+    with h5py.File(path, "a") as file:
+        file["reconstruction_rss"][:] = 0
+    done = mrirecon("tune", path, "cg-sense", *MASK)
+    assert done.code == 2 and "black.h5: the target is nowhere above zero" in done.err
