@@ -19,7 +19,8 @@ import json
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -27,17 +28,18 @@ import numpy as np
 import torch
 from benchmarks.measure import installed, machine
 
+from mrirecon import __version__, metrics
 from mrirecon.checkpoint import load
-from mrirecon.data.fastmri import Volume, list_volumes, read_volume
+from mrirecon.data.fastmri import Volume, fingerprint, list_volumes, read_volume
 from mrirecon.data.maps import MapCache
 from mrirecon.data.slices import Slice, Slices
 from mrirecon.errors import InputError
 from mrirecon.evaluate import write_json
 from mrirecon.figures import comparison
 from mrirecon.imaging import magnitude, pose, sense_target
-from mrirecon.metrics import body_mask, psnr, psnr_inside, ssim, ssim_inside
+from mrirecon.metrics import body_mask, psnr_inside, ssim_inside
 from mrirecon.physics.calibration import Calibration
-from mrirecon.physics.sampling import Sampling
+from mrirecon.physics.sampling import Sampling, sample_seed
 from mrirecon.progress import bar
 from mrirecon.reconstruct import Method, classical, network
 from mrirecon.tune import sweep
@@ -144,9 +146,15 @@ def measure(scan: Path, validation: Path, models: dict[str, str], mask: tuple[fl
 
 
 def key(job: Job) -> str:
+    """All that a job's scores depend on; the files by what is in them, not by their place."""
     where, path, words, *mask = job
     settings = {name: value for name, value in json.loads(words).items() if name != "model"}  # its hash says enough
-    return json.dumps([where, Path(path).name, settings, mask], sort_keys=True)
+    return json.dumps([where, contents(path), settings, mask, __version__, asdict(Calibration())], sort_keys=True)
+
+
+@cache
+def contents(path: str) -> list[str]:
+    return [fingerprint(read_volume(file)) for file in list_volumes(path)]
 
 
 def finished(lines: Path) -> dict[str, list[list[float]]]:
@@ -182,35 +190,46 @@ def setting(words: Words) -> Setting:
     return Setting(classical(words["method"], strength, wavelet), Calibration(crop=words["crop"]))
 
 
-def masks(volume: Volume, sampling: Sampling) -> list[Slice]:
-    """The first slice of the scan under every mask that the pattern can have, in order of its first line."""
+def masks(volume: Volume, sampling: Sampling) -> list[list[Slice]]:
+    """The slices of the scan under every mask that the pattern can have, in order of its first line."""
     slices = Slices([volume], sampling, seed=0, keep_full=True)
-    found: dict[bytes, Slice] = {}
-    for epoch in range(100):  # an offset is one of about five; a hundred draws miss none
-        batch = slices[[(epoch, 0)]]
-        found.setdefault(batch.mask.numpy().tobytes(), batch)
-    return sorted(found.values(), key=lambda batch: int(batch.mask.flatten().argmax()))
+    found: dict[tuple[int, bytes], dict[int, Slice]] = {}
+    for number in range(volume.n_slices):
+        for epoch in range(100):  # an offset is one of about five; a hundred draws miss none
+            mask = sampling.draw(volume.shape, sample_seed(0, epoch, number)).mask
+            under_mask = found.setdefault((int(mask.argmax()), mask.tobytes()), {})
+            if number not in under_mask:
+                under_mask[number] = slices[[(epoch, number)]]
+    return [list(found[mask].values()) for mask in sorted(found)]
 
 
-def score(one: Setting, offsets: list[Slice]) -> list[list[float]]:
-    """The four scores at every offset."""
+def score(one: Setting, offsets: list[list[Slice]]) -> list[list[float]]:
+    """The four scores at every offset, of the whole volume."""
     values = []
     for image, target, reference, body in images(one, offsets):
-        whole = [psnr(target, image), ssim(target, image)]
-        values.append([*whole, psnr_inside(reference, image, body), ssim_inside(reference, image, body)])
+        whole = metrics.score(target, image)
+        values.append(
+            [whole.psnr, whole.ssim, psnr_inside(reference, image, body), ssim_inside(reference, image, body)]
+        )
     return values
 
 
-def images(one: Setting, offsets: list[Slice]) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
-    """Batch, image, RSS target, SENSE reference and body mask at every offset, all (1, h, w)."""
-    cache = MapCache(None, one.calibration)
-    for bare in offsets:
-        batch = cache.attach(bare)
-        problem, scale = pose(batch)
-        with torch.inference_mode():
-            image = magnitude(one.method.solve(problem) * scale, batch.crop).numpy()
-        target = batch.target.numpy()
-        yield image, target, magnitude(sense_target(batch), batch.crop).numpy(), body_mask(target[0])[None]
+def images(one: Setting, offsets: list[list[Slice]]) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
+    """Image, RSS target, SENSE reference and body mask at every offset, all (slices, h, w)."""
+    maps = MapCache(None, one.calibration)
+    for volume in offsets:
+        parts = []
+        for bare in volume:
+            batch = maps.attach(bare)
+            problem, scale = pose(batch)
+            with torch.inference_mode():
+                image = magnitude(one.method.solve(problem) * scale, batch.crop).numpy()
+            target = batch.target.numpy()
+            parts.append(
+                (image, target, magnitude(sense_target(batch), batch.crop).numpy(), body_mask(target[0])[None])
+            )
+        image, target, reference, body = (np.concatenate(part) for part in zip(*parts, strict=True))
+        yield image, target, reference, body
 
 
 def mean(values: list[list[float]]) -> dict[str, float]:

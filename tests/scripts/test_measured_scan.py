@@ -25,7 +25,7 @@ def study(tmp_path, monkeypatch):
         monkeypatch.setattr(script, name, values)
     monkeypatch.setattr(script, "ProcessPoolExecutor", lambda initializer: ThreadPoolExecutor(1))
     for split, volumes in (("train", 1), ("val", 1), ("test", 1)):
-        words = ["--split", split, "--volumes", str(volumes), "--slices", "1", "--coils", "3", "--shape", "[48,40]"]
+        words = ["--split", split, "--volumes", str(volumes), "--slices", "2", "--coils", "3", "--shape", "[48,40]"]
         assert main(["simulate", str(tmp_path / f"multicoil_{split}"), *words]) == 0
     assert main(fit_words(tmp_path, tmp_path / "run", "--trainer.max_epochs", "1")) == 0
     return script
