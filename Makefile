@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help quickstart test lint benchmark clean
+.PHONY: help quickstart test lint clean
 
 help:
 	@echo "make quickstart   set up .venv, then simulate, train, reconstruct and score a small data set"

@@ -11,14 +11,12 @@ import os
 import shutil
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 from mrirecon.cli import main as mrirecon
 
-ROOT = Path(__file__).resolve().parents[1]
-HERE = Path("quickstart")
 OUTPUTS = ("zero-filled", "cg-sense", "network")
-DATA = f"{HERE}/data"
 MASK = "--mask_type equispaced_fraction --accelerations 4 --center_fractions 0.08"
 # A network small enough for the time: 4 steps of 32 channels instead of 6 of 48.
 NET = "--model.net.init_args.n_steps 4 --model.net.init_args.denoiser.init_args.channels 32"
@@ -26,28 +24,41 @@ DATA_CONSISTENCY = "--model.net.init_args.weight 0.02 --model.net.init_args.iter
 STRENGTHS = "[0.0005,0.001,0.002,0.004,0.008,0.015,0.03,0.06]"  # for CG-SENSE, two decades
 
 
-def main() -> int:
-    start = time.time()
-    os.chdir(ROOT)
-    for name in ("data", "run", *OUTPUTS):
-        shutil.rmtree(HERE / name, ignore_errors=True)
-    heads = "--slices 2 --coils 6 --shape [160,160] --anatomy head --snr [50,200]"
-    for split, volumes in (("train", 60), ("val", 4), ("test", 6)):
-        do(f"simulate {DATA}/multicoil_{split} --split {split} --volumes {volumes} {heads}")
-    cards = "-c datasets/phantom -c models/modl_unshared -c train/end_to_end"
-    settings = f"--data.simulated null --data.path {DATA} {NET} {DATA_CONSISTENCY} --model.rows 64"
-    do(f"fit {cards} {settings} --trainer.max_epochs 16 --run {HERE}/run")
+@dataclass(frozen=True)
+class Size:
+    """What fits into four minutes on two cores; the tests run less."""
 
-    do(f"tune {DATA}/multicoil_val cg-sense --strengths {STRENGTHS} --json {HERE}/cg-sense.json {MASK}")
-    strength = json.loads((HERE / "cg-sense.json").read_text(encoding="utf-8"))["best"]
-    do(f"reconstruct {DATA}/multicoil_test {HERE}/zero-filled --method zero-filled {MASK}")
-    do(f"reconstruct {DATA}/multicoil_test {HERE}/cg-sense --method cg-sense --strength {strength} {MASK}")
+    train: int = 60  # volumes of two slices
+    val: int = 4
+    test: int = 6
+    pixels: int = 160  # of each side
+    epochs: int = 16
+
+
+def main(size: Size = Size(), folder: Path = Path(__file__).resolve().parents[1] / "quickstart") -> int:  # noqa: B008
+    start = time.time()
+    os.chdir(folder.parent)  # so that the commands are short
+    here = Path(folder.name)
+    data = here / "data"
+    for name in ("data", "run", *OUTPUTS):
+        shutil.rmtree(here / name, ignore_errors=True)
+    heads = f"--slices 2 --coils 6 --shape [{size.pixels},{size.pixels}] --anatomy head --snr [50,200]"
+    for split in ("train", "val", "test"):
+        do(f"simulate {data}/multicoil_{split} --split {split} --volumes {getattr(size, split)} {heads}")
+    cards = "-c datasets/phantom -c models/modl_unshared -c train/end_to_end"
+    settings = f"--data.simulated null --data.path {data} {NET} {DATA_CONSISTENCY} --model.rows 64"
+    do(f"fit {cards} {settings} --trainer.max_epochs {size.epochs} --run {here}/run")
+
+    do(f"tune {data}/multicoil_val cg-sense --strengths {STRENGTHS} --json {here}/cg-sense.json {MASK}")
+    strength = json.loads((here / "cg-sense.json").read_text(encoding="utf-8"))["best"]
+    do(f"reconstruct {data}/multicoil_test {here}/zero-filled --method zero-filled {MASK}")
+    do(f"reconstruct {data}/multicoil_test {here}/cg-sense --method cg-sense --strength {strength} {MASK}")
     # The last epoch, not the best by SSIM: air in which nothing is left costs SSIM against the noisy RSS.
-    do(f"reconstruct {DATA}/multicoil_test {HERE}/network --model {HERE}/run/checkpoints/last.ckpt {MASK}")
-    outputs = " ".join(f"{HERE}/{name}" for name in OUTPUTS)
-    picture = HERE / "comparison.png"
-    do(f"evaluate {DATA}/multicoil_test {outputs} --against cg-sense --json {HERE}/scores.json --picture {picture}")
-    print(f"\n{margin(HERE / 'scores.json')}")
+    do(f"reconstruct {data}/multicoil_test {here}/network --model {here}/run/checkpoints/last.ckpt {MASK}")
+    outputs = " ".join(f"{here}/{name}" for name in OUTPUTS)
+    picture = here / "comparison.png"
+    do(f"evaluate {data}/multicoil_test {outputs} --against cg-sense --json {here}/scores.json --picture {picture}")
+    print(f"\n{margin(here / 'scores.json')}")
     print(f"{time.time() - start:.0f} s. Target, reconstructions and their errors:\n{picture.resolve()}")
     return 0
 
