@@ -48,7 +48,7 @@ SCORES = ("psnr", "ssim", "body_psnr", "body_ssim")
 CG = [float(f"{s:.2g}") for s in np.geomspace(1e-3, 1e-1, 9)]  # strengths, two decades
 L1 = [float(f"{s:.2g}") for s in np.geomspace(2e-4, 2e-2, 9)]
 WAVELETS = ("db4", "haar")
-CROPS = (0.95, 0.9, 0.8, 0.0)  # maps cut to the object's support, tightly or loosely, and not
+CROPS = (0.98, 0.95, 0.9, 0.8, 0.0)  # maps cut to the object's support, tightly or loosely, and not
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from random import Random
 from statistics import median
 from typing import Literal, NamedTuple
 
@@ -53,16 +54,19 @@ class Report:
 def alternate(sides: Mapping[str, Side], repeats: int = 15, warm_up: int = 2) -> dict[str, float]:
     """Seconds per call of each side, the median of ``repeats``.
 
-    The sides take turns, so that a busy moment of the machine falls on all of them alike.
+    The sides take turns, so that a busy moment of the machine falls on all of them alike, and in an order drawn anew
+    for each round, since a side meets the caches and the memory as the one before it has left them.
     """
     for side in sides.values():
         for _ in range(warm_up):
             side()
     seconds: dict[str, list[float]] = {name: [] for name in sides}
+    order, rng = list(sides), Random(0)
     for _ in range(repeats):
-        for name, side in sides.items():
+        rng.shuffle(order)
+        for name in order:
             start = time.perf_counter()
-            side()
+            sides[name]()
             seconds[name].append(time.perf_counter() - start)
     return {name: median(taken) for name, taken in seconds.items()}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
@@ -34,12 +34,19 @@ def problem(mask_shape: tuple[int, ...], n_sets: int = 1) -> tuple[Tensor, Tenso
     return maps, torch.ones(mask_shape) if mask.numel() == 1 else mask, x, y
 
 
-@pytest.fixture(params=[2**24, 2 * 15 * 20 * 16, 1], ids=["all coils at once", "two at a time", "one at a time"])
-def coil_bytes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys.modules[Sense.__module__], "_COIL_BYTES", request.param)
+@pytest.fixture(params=[False, True], ids=["all coils at once", "two at a time"])
+def coils_in_turn(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    if not request.param:
+        yield
+        return
+    monkeypatch.setattr(sys.modules[Sense.__module__], "_FEW_BYTES", 0)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
-@pytest.mark.usefixtures("coil_bytes")
+@pytest.mark.usefixtures("coils_in_turn")
 @pytest.mark.parametrize("n_sets", [1, 2])
 @pytest.mark.parametrize("mask_shape", MASKS.values(), ids=MASKS)
 def test_the_shift_free_operator_equals_mask_fourier_coils(mask_shape: tuple[int, ...], n_sets: int) -> None:
@@ -53,7 +60,7 @@ def test_the_shift_free_operator_equals_mask_fourier_coils(mask_shape: tuple[int
     assert max(errors.values()) < 1e-13, errors
 
 
-@pytest.mark.usefixtures("coil_bytes")
+@pytest.mark.usefixtures("coils_in_turn")
 @pytest.mark.parametrize("method", ["forward", "adjoint", "normal"])
 @pytest.mark.parametrize("n_sets", [1, 2])
 def test_gradients_reach_image_and_maps_through_the_products_in_place(method: str, n_sets: int) -> None:
