@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import hashlib
 import json
 import sys
 from collections.abc import Iterator
@@ -29,8 +30,10 @@ import torch
 from benchmarks.measure import installed, machine
 
 from mrirecon import __version__, metrics
+from mrirecon.atomic import replacing
 from mrirecon.checkpoint import load
-from mrirecon.data.fastmri import Volume, fingerprint, list_volumes, read_volume
+from mrirecon.data.fastmri import Volume, list_volumes, read_volume
+from mrirecon.data.maps import VERSION as MAPS_VERSION
 from mrirecon.data.maps import MapCache
 from mrirecon.data.slices import Slice, Slices
 from mrirecon.errors import InputError
@@ -149,21 +152,29 @@ def key(job: Job) -> str:
     """All that a job's scores depend on; the files by what is in them, not by their place."""
     where, path, words, *mask = job
     settings = {name: value for name, value in json.loads(words).items() if name != "model"}  # its hash says enough
-    return json.dumps([where, contents(path), settings, mask, __version__, asdict(Calibration())], sort_keys=True)
+    made_with = [__version__, MAPS_VERSION, asdict(Calibration())]
+    return json.dumps([where, contents(path), settings, mask, made_with], sort_keys=True)
 
 
 @cache
 def contents(path: str) -> list[str]:
-    return [fingerprint(read_volume(file)) for file in list_volumes(path)]
+    """The hashes of a file, or of the files of a folder."""
+    found = []
+    for name in list_volumes(path):
+        with name.open("rb") as file:
+            found.append(hashlib.file_digest(file, "blake2b").hexdigest()[:20])
+    return found
 
 
 def finished(lines: Path) -> dict[str, list[list[float]]]:
     if not lines.exists():
         return {}
-    # What a killed run had not written to the end of its line is taken away, so that the next line begins anew.
-    whole = [line for line in lines.read_text().splitlines() if line.endswith("}")]
-    lines.write_text("".join(f"{line}\n" for line in whole))
-    return {entry["key"]: entry["scores"] for entry in map(json.loads, whole)}
+    text = lines.read_text()
+    whole = text[: text.rfind("\n") + 1]
+    if whole != text:  # a killed run's last line: taken away, so that the next one begins anew
+        with replacing(lines) as temporary:
+            temporary.write_text(whole)
+    return {entry["key"]: entry["scores"] for entry in map(json.loads, whole.splitlines())}
 
 
 def alone() -> None:

@@ -40,7 +40,8 @@ def _with_values(argv: Sequence[str], command: Callable[..., int]) -> list[str]:
 def joined(argv: Sequence[str], options: Collection[str]) -> list[str]:
     """Numbers after an option that takes a list: ``4 8``, ``4,8`` and ``[4,8]`` are one."""
     words: list[str] = []
-    for word in argv:
+    split = [part for word in argv for part in (word.split("=", 1) if word.split("=")[0] in options else [word])]
+    for word in split:
         if words and words[-1] in options and _are_numbers(word):
             words.append(f"[{word}]")
         elif len(words) > 1 and words[-2] in options and _are_numbers(word):

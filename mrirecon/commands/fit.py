@@ -144,7 +144,8 @@ def main(name: str, argv: Sequence[str]) -> int:
     except SIGTERMException:
         saved = ""
         if name == "fit":
-            saved = f"; what was done is in {run / 'checkpoints' / checkpoint.LAST}, add --resume to go on"
+            last = run / "checkpoints" / checkpoint.LAST
+            saved = f"; add --resume to go on from {last}" if last.exists() else ", before anything was saved"
         print(f"mrirecon {name}: stopped by SIGTERM{saved}", file=sys.stderr)
         return 143
     except SystemExit as stop:

@@ -65,7 +65,7 @@ class Cli(LightningCLI):
         if getattr(self.trainer, "overfit_batches", 0):
             raise InputError("trainer.overfit_batches would replace the sampler; use --data.volume_sample_rate instead")
         if str(self.subcommand) == "fit":  # before anything is written
-            for stage in ("train", "val"):
+            for stage in ("train", "val") if self.trainer.limit_val_batches else ("train",):
                 self.datamodule.paths(stage)
         if self.start is not None:
             checkpoint.load_weights(self.model.net, self.start)
@@ -100,6 +100,8 @@ def quieten() -> None:
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message=".*treespec, LeafSpec.*")
     warnings.filterwarnings("ignore", message=".*callbacks used to create the checkpoint need to be provided.*")
+    # Where validation is off, there is no best epoch.
+    warnings.filterwarnings("ignore", message=".*monitor='val_ssim'.* could not find the monitored key.*")
     warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")
     warnings.filterwarnings("ignore", message=".*[Uu]sing ModelCheckpoint with manual optimization.*")
     warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")

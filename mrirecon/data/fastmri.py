@@ -81,11 +81,10 @@ def read_volume(path: str | Path, with_target: bool = True) -> Volume:
         target, target_shape, peak = None, None, 0.0
         name = _target_name(file, single_coil=kspace.ndim == 3)
         if name is not None:
-            images = _dataset(file, path, name)
             if with_target:
-                target, peak = name, _peak(file, path, images, int(kspace.shape[0]))
-            if images.ndim == 3 and 0 not in images.shape:
-                target_shape = (int(images.shape[1]), int(images.shape[2]))
+                target, peak = name, _peak(file, path, _dataset(file, path, name), int(kspace.shape[0]))
+            if _is_target(file.get(name), int(kspace.shape[0])):
+                target_shape = (int(file[name].shape[1]), int(file[name].shape[2]))
         low = number(file, path, "num_low_frequency")
         return Volume(
             path=path,
@@ -153,10 +152,16 @@ def _reading(volume: Volume, index: int) -> Iterator[None]:
         ) from error
 
 
+def _is_target(images: object, n_slices: int) -> bool:
+    if not isinstance(images, h5py.Dataset) or images.ndim != 3 or images.dtype.kind != "f":
+        return False
+    return images.shape[0] == n_slices and 0 not in images.shape
+
+
 def _peak(file: h5py.File, path: Path, images: h5py.Dataset, n_slices: int) -> float:
     """The maximum of a volume's target. Raises InputError for what is no target."""
     name = images.name[1:]
-    if images.ndim != 3 or images.shape[0] != n_slices or images.dtype.kind != "f" or 0 in images.shape:
+    if not _is_target(images, n_slices):
         raise InputError(
             f"{path}: {name} is {images.dtype} of shape {images.shape}; expected real ({n_slices}, h, w), "
             "a slice for each of kspace"

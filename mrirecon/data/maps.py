@@ -23,7 +23,7 @@ from mrirecon.data.slices import Slice
 from mrirecon.errors import InputError
 from mrirecon.physics.calibration import Calibration, calibration_square, espirit
 
-_VERSION = 2  # of the maps; to be raised whenever `espirit` gives other numbers for the same input
+VERSION = 2  # of the maps; to be raised whenever `espirit` gives other numbers for the same input
 _FOLDER = ".mrirecon_maps"
 
 
@@ -84,7 +84,7 @@ class MapCache:
 
     def _key(self, lines: np.ndarray, shape: tuple[int, int]) -> str:
         key = hashlib.blake2b(np.ascontiguousarray(lines, np.complex64).tobytes(), digest_size=20)
-        key.update(repr((_VERSION, lines.shape, shape, astuple(self.calibration))).encode())
+        key.update(repr((VERSION, lines.shape, shape, astuple(self.calibration))).encode())
         return key.hexdigest()
 
     def _folders(self, beside: Path) -> list[Path]:

@@ -69,7 +69,7 @@ class Sense(LinearOperator):
             return self._normal(maps, shifted_mask, x)
         parts = maps.split(at_once, 2)
         masks = [shifted_mask] * len(parts) if shifted_mask.shape[1] == 1 else shifted_mask.split(at_once, 1)
-        total = torch.zeros_like(x)
+        total = torch.zeros_like(x, dtype=torch.promote_types(x.dtype, maps.dtype))
         for S, M in zip(parts, masks, strict=True):
             z = self._conjugate_coils(S, M, x)
             for c in range(z.shape[1]):
@@ -92,10 +92,12 @@ class Sense(LinearOperator):
     def _check(self, what: str, z: Tensor, second: int) -> None:
         # Else a set without an image, or an image without its set, would broadcast or be dropped without a word.
         expected = (second, *self.maps.shape[3:])
-        if tuple(z.shape[1:]) != expected or self.maps.shape[0] not in (1, len(z)):
+        batches = {len(self.maps), len(self.mask)} - {1}
+        if tuple(z.shape[1:]) != expected or not batches <= {len(z)}:
+            batch = max(batches, default=1)
             raise InputError(
-                f"{what} of shape {tuple(z.shape)}; expected ({len(self.maps)}, {', '.join(map(str, expected))}) for "
-                f"maps of shape {tuple(self.maps.shape)}"
+                f"{what} of shape {tuple(z.shape)}; expected ({batch}, {', '.join(map(str, expected))}) for maps of "
+                f"shape {tuple(self.maps.shape)} and a mask of shape {tuple(self.mask.shape)}"
             )
 
     @cached_property

@@ -132,7 +132,7 @@ def test_a_json_file_does_not_replace_what_is_not_one(mrirecon, data) -> None:
 
 def test_numbers_of_a_list_may_stand_side_by_side(mrirecon, data, tmp_path) -> None:
     words = ["--method", "zero-filled", "--mask_type", "random", "--accelerations", "2", "3", "4"]
-    fractions = ["--center_fractions", "0.3", "0.25", "0.2"]
+    fractions = ["--center_fractions=0.3,0.25,0.2"]
     assert mrirecon("reconstruct", data / "multicoil_val", tmp_path / "out", *words, *fractions).code == 0
     with h5py.File(next((tmp_path / "out").glob("*.h5"))) as file:
         assert file.attrs["accelerations"] == "(2.0, 3.0, 4.0)"
@@ -160,15 +160,19 @@ def test_what_makes_no_sense_is_refused_before_anything_is_written(mrirecon, dat
 
 
 def test_a_target_that_cannot_be_used_does_not_keep_a_file_from_being_reconstructed(mrirecon, data, tmp_path) -> None:
-    for name, change in {"nan": np.nan, "empty": None}.items():
+    changes = {"nan": np.nan, "empty": np.zeros((2, 0, 24), np.float32), "complex": np.zeros((2, 9, 9), complex)}
+    for name, change in (changes | {"group": "group"}).items():
         path = tmp_path / f"{name}.h5"
         shutil.copy(next((data / "multicoil_val").glob("*.h5")), path)
         with h5py.File(path, "a") as file:
-            if change is None:
-                del file["reconstruction_rss"]
-                file["reconstruction_rss"] = np.zeros((2, 0, 24), np.float32)
-            else:
+            if name == "nan":
                 file["reconstruction_rss"][:] = change
+            else:
+                del file["reconstruction_rss"]
+                if name == "group":
+                    file.create_group("reconstruction_rss")
+                else:
+                    file["reconstruction_rss"] = change
             file.attrs["max"] = "none"
         assert mrirecon("reconstruct", path, tmp_path / "out", "--method", "zero-filled", *MASK).code == 0
         with h5py.File(tmp_path / "out" / path.name) as file:
@@ -241,3 +245,11 @@ def test_a_volume_that_cannot_be_scored_is_named(mrirecon, data, tmp_path) -> No
         file["reconstruction_rss"][:] = 0
     done = mrirecon("tune", path, "cg-sense", *MASK)
     assert done.code == 2 and "black.h5: the target is nowhere above zero" in done.err
+
+
+def test_training_needs_no_validation_files_where_validation_is_off(mrirecon, data, tmp_path) -> None:
+    folder = tmp_path / "files"
+    shutil.copytree(data / "multicoil_train", folder / "multicoil_train")
+    words = ["--trainer.limit_val_batches", "0", "--trainer.max_epochs", "1"]
+    assert mrirecon(*fit_words(folder, tmp_path / "run", *words)).code == 0
+    assert (tmp_path / "run" / "checkpoints" / "last.ckpt").exists()

@@ -133,6 +133,21 @@ def test_an_image_or_kspace_that_does_not_fit_the_maps_is_refused() -> None:
         A.adjoint(y[:, :1])
 
 
+@pytest.mark.usefixtures("coils_in_turn")
+def test_a_real_image_is_seen_as_a_complex_one() -> None:
+    maps, mask, x, _ = problem((1, 1, 1, 20))
+    A = sense(maps, mask)
+    assert relative_error(A.normal(x.real), A.normal(x.real.to(x.dtype))) < 1e-14
+
+
+def test_a_mask_of_another_batch_is_refused() -> None:
+    maps, mask, x, _ = problem((1, 1, 1, 20))
+    A = sense(maps[:1], mask.expand(3, -1, -1, -1))
+    for method in (A.forward, A.normal):
+        with pytest.raises(InputError, match=r"expected \(3, 1, 15, 20\) for maps"):
+            method(x)
+
+
 @pytest.mark.parametrize("value", [0.5, 3.0, float("nan"), -1.0])
 def test_a_mask_of_other_values_than_0_and_1_is_refused(value: float) -> None:
     maps, mask, _, _ = problem((1, 1, 15, 20))
