@@ -16,6 +16,7 @@ from pathlib import Path
 
 from mrirecon.cli import main as mrirecon
 
+FOLDER = Path(__file__).resolve().parents[1] / "quickstart"
 OUTPUTS = ("zero-filled", "cg-sense", "network")
 MASK = "--mask_type equispaced_fraction --accelerations 4 --center_fractions 0.08"
 # A network small enough for the time: 4 steps of 32 channels instead of 6 of 48.
@@ -35,7 +36,10 @@ class Size:
     epochs: int = 16
 
 
-def main(size: Size = Size(), folder: Path = Path(__file__).resolve().parents[1] / "quickstart") -> int:  # noqa: B008
+FULL = Size()
+
+
+def main(size: Size = FULL, folder: Path = FOLDER) -> int:
     start = time.time()
     os.chdir(folder.parent)  # so that the commands are short
     here = Path(folder.name)

@@ -15,13 +15,14 @@ def call(command: Callable[..., int], name: str, argv: Sequence[str]) -> int:
 
     Parameters without default are positional, and the last of them may be a ``list[Path]``, one or more paths.
     """
-    several = [key for key, hint in command.__annotations__.items() if hint == "list[Path]"]
+    paths = [key for key, hint in command.__annotations__.items() if hint == "list[Path]"]
     parser = ArgumentParser(prog=f"mrirecon {name}", usage=f"mrirecon {name} [options]")
-    parser.add_function_arguments(command, as_group=False, as_positional=True, skip=set(several))
+    parser.add_function_arguments(command, as_group=False, as_positional=True, skip=set(paths))
     described = {param.arg_name: param.description for param in parse(command.__doc__ or "").params}
-    for key in several:
+    for key in paths:
         parser.add_argument(key, type=Path, nargs="+", help=described[key])
-    lists = {f"--{name}" for name, hint in command.__annotations__.items() if "list[float]" in hint}
+    several = ("list[float]", "tuple[float, ...]")
+    lists = {f"--{name}" for name, hint in command.__annotations__.items() if any(kind in hint for kind in several)}
     arguments = parser.parse_args(joined(_with_values(argv, command), lists))
     return command(**parser.instantiate(arguments).as_dict())
 

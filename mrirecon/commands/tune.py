@@ -9,7 +9,7 @@ from typing import Literal
 def tune(
     input: Path,
     method: Literal["cg-sense", "l1-wavelet"],
-    strengths: list[float] = [0.0003, 0.001, 0.002, 0.004, 0.008, 0.015, 0.03, 0.06, 0.1],  # noqa: B006  shown by --help
+    strengths: tuple[float, ...] = (0.0003, 0.001, 0.002, 0.004, 0.008, 0.015, 0.03, 0.06, 0.1),
     wavelet: str = "db4",
     mask_type: Literal[
         "random", "equispaced", "equispaced_fraction", "magic", "magic_fraction", "poisson"

@@ -20,6 +20,8 @@ from mrirecon.physics.calibration import Calibration
 from mrirecon.physics.sampling import Sampling
 from mrirecon.progress import bar
 
+Stage = Split | Literal["predict"]
+
 
 class FastMRIData(LightningDataModule):
     """Training, validation and test slices from fastMRI files.
@@ -56,9 +58,9 @@ class FastMRIData(LightningDataModule):
         test: str | None = None,
         predict: str | None = None,
         simulated: Simulation | None = None,
-        sampling: Sampling = Sampling(),  # noqa: B008  frozen, and the default that --help shows
+        sampling: Sampling = Sampling(),
         test_sampling: Sampling | None = None,
-        calibration: Calibration = Calibration(),  # noqa: B008
+        calibration: Calibration = Calibration(),
         maps: str | None = None,
         batch_size: int = 1,
         num_workers: int = 0,
@@ -131,7 +133,7 @@ class FastMRIData(LightningDataModule):
         loop = self.trainer.fit_loop
         epoch = max(loop.epoch_progress.current.ready - 1, 0)
         # "processed" counts a batch whose step was taken; "completed" still lacks it while callbacks save.
-        batches = loop.epoch_loop.batch_progress.current.processed  # type: ignore[attr-defined]
+        batches = loop.epoch_loop.batch_progress.current.processed  # type: ignore[attr-defined]  # its declared type is the base class
         if batches >= loop.max_batches:
             epoch, batches = epoch + 1, 0
         return {"epoch": epoch, "batches": batches}
@@ -140,26 +142,26 @@ class FastMRIData(LightningDataModule):
         """Where the next ``train_dataloader`` begins."""
         self._position = {"epoch": int(state_dict["epoch"]), "batches": int(state_dict["batches"])}
 
-    def _in_order(self, stage: str, keep_full: bool = False) -> DataLoader[Slice]:
+    def _in_order(self, stage: Stage, keep_full: bool = False) -> DataLoader[Slice]:
         # One slice at a time: volumes differ in shape, and scores are of volumes, whatever the batch.
         slices = self._slices(stage, self.test_sampling, None, keep_full)
         return loader(slices, self._batches(slices, 1, None), self.num_workers)
 
-    def folder(self, stage: str) -> Path:
+    def folder(self, stage: Stage) -> Path:
         """File or folder of ``train``, ``val``, ``test`` or ``predict``; InputError where none was given."""
         folder = self.folders[stage]
         if folder is None:
             raise InputError(f"no files for {stage}; give --data.path or --data.{stage}")
         return folder
 
-    def paths(self, stage: str) -> list[Path]:
+    def paths(self, stage: Stage) -> list[Path]:
         """The files of a stage; InputError where there are none."""
-        split: Split = "test" if stage == "predict" else stage  # type: ignore[assignment]
+        split: Split = "test" if stage == "predict" else stage
         if self.simulated is not None and split in self.made and self.folder(stage) == self.folder(split):
             return self.simulated.paths(self.folder(split), split)
         return list_volumes(self.folder(stage))
 
-    def _slices(self, stage: str, sampling: Sampling, seed: int | None, keep_full: bool = False) -> Slices:
+    def _slices(self, stage: Stage, sampling: Sampling, seed: int | None, keep_full: bool = False) -> Slices:
         paths = self.paths(stage)
         n = max(round(len(paths) * self.rates.get(stage, 1.0)), 1)
         if n < len(paths):

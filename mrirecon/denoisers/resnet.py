@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from mrirecon.denoisers.denoiser import Denoiser, to_channels, to_complex
 from mrirecon.errors import InputError
 
-CONV = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+Conv = nn.Conv1d | nn.Conv2d | nn.Conv3d
+CONV: dict[int, type[Conv]] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 
 
 class ResNet(Denoiser):
@@ -45,7 +46,7 @@ class ResNet(Denoiser):
 
         self.n_maps, self.ndim = n_maps, ndim
 
-        def conv(n_in: int, n_out: int) -> nn.Module:
+        def conv(n_in: int, n_out: int) -> Conv:
             return CONV[ndim](n_in, n_out, kernel_size, padding=kernel_size // 2)
 
         self.first = conv(2 * n_maps, channels)
@@ -54,8 +55,8 @@ class ResNet(Denoiser):
             for _ in range(n_blocks)
         )
         self.last = conv(channels, 2 * n_maps)
-        nn.init.zeros_(self.last.weight)  # type: ignore[arg-type]
-        nn.init.zeros_(self.last.bias)  # type: ignore[arg-type]
+        for parameter in self.last.parameters():
+            nn.init.zeros_(parameter)
         # 1.2 times faster on CPUs, 2.3 times with bfloat16.
         nn.utils.convert_conv2d_weight_memory_format(self, torch.channels_last)
 

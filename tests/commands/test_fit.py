@@ -119,25 +119,6 @@ def test_what_cannot_start_says_why(mrirecon, words, message, tmp_path, monkeypa
     assert done.code == (0 if message == "usage" else 2)
 
 
-@pytest.mark.parametrize(
-    ("more", "message"),
-    [
-        (["--data.sampling.accelerations", "[0.5]"], "acceleration 0.5; expected a number from 1 up"),
-        (["--model.steps_per_stage", "3"], "steps_per_stage=3 does not fit a network of 2 steps"),
-        (["--model.target", "rss"], "model.target is 'rss', but the loss L1 needs 'sense'"),
-        (["--model.net.init_args.n_steps", "0"], "n_steps is 0"),
-        (["--data.train", "nowhere"], "nowhere does not exist"),
-        (["--model.nett", "3"], "nett"),
-        (["--trainer.max_epochs", "many"], "max_epochs"),
-        (["--model.loss", "mrirecon.losses.SSIM", "--model.target", "null", "--model.rows", "8"], "model.rows is 8"),
-    ],
-)
-def test_settings_that_cannot_be_are_refused(mrirecon, data, tmp_path, more, message) -> None:
-    done = mrirecon(*fit_words(data, tmp_path / "run", *more))
-    assert done.code == 2 and message in done.err
-    assert not (tmp_path / "run" / "checkpoints").exists()
-
-
 def test_an_earlier_run_is_not_written_over(mrirecon, data, trained) -> None:
     done = mrirecon(*fit_words(data, trained))
     assert done.code == 2 and "already holds a training run; add --resume" in done.err

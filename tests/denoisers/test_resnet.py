@@ -29,7 +29,7 @@ def test_half_precision_channels_give_a_complex64_image() -> None:
 def test_shifting_the_image_shifts_the_result() -> None:
     torch.manual_seed(0)
     net = ResNet(channels=4, n_blocks=1)
-    torch.nn.init.normal_(net.last.weight)  # type: ignore[arg-type]
+    torch.nn.init.normal_(net.last.weight)
     x = torch.zeros(1, 1, 24, 24, dtype=torch.complex64)
     x[..., 10:13, 10:13] = torch.randn(3, 3, dtype=torch.complex64)
     shifted = net(x.roll((2, 3), (-2, -1)))
