@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from math import inf, isfinite
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,8 @@ from torch.utils.checkpoint import checkpoint
 from mrirecon.errors import InputError
 from mrirecon.physics.problem import Problem
 from mrirecon.solvers import conjugate_gradient
+
+Activations = Literal["stored", "recomputed", "inverted"]
 
 
 class ProximalGradient(nn.Module):
@@ -69,13 +72,14 @@ class ModelBased(nn.Module):
         return conjugate_gradient(lambda v: problem.A.normal(v) + lam * v, b, x0=z, iterations=self.iterations)
 
 
-def run(steps: Iterable[nn.Module], x: Tensor, problem: Problem, recompute: bool = False) -> Tensor:
+def run(steps: Iterable[nn.Module], x: Tensor, problem: Problem, activations: Activations = "stored") -> Tensor:
     """Apply steps one after the other.
 
-    recompute: keep no activations of a step and compute them again in the backward pass (activation checkpointing).
+    activations: what the backward pass needs of a step is ``stored``; or ``recomputed`` there from the step's input
+        (activation checkpointing).
     """
     for step in steps:
-        x = checkpoint(step, x, problem, use_reentrant=False) if recompute else step(x, problem)
+        x = checkpoint(step, x, problem, use_reentrant=False) if activations == "recomputed" else step(x, problem)
     return x
 
 

@@ -54,9 +54,9 @@ def test_recomputing_activations_changes_no_gradient(build) -> None:
     for step in net.steps:  # the last layers start at zero, where no gradient would reach the others
         nn.init.normal_(step.denoiser.last.weight, std=0.1)
     gradients = []
-    for recompute in (False, True):
+    for activations in ("stored", "recomputed"):
         net.zero_grad()
-        run(net.sequence, problem.AHy, problem, recompute).abs().mean().backward()
+        run(net.sequence, problem.AHy, problem, activations).abs().mean().backward()
         gradients.append([p.grad.clone() for p in net.parameters()])
     assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
 

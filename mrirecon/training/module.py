@@ -22,7 +22,7 @@ from mrirecon.training.objective import objective, on_strip
 from mrirecon.training.rng import rng_state, set_rng_state
 from mrirecon.training.schedule import Cosine
 from mrirecon.training.stages import Link, Local, stage_losses, stages_of
-from mrirecon.unrolled import Unrolled
+from mrirecon.unrolled import Activations, Unrolled
 
 
 class Reconstruction(pl.LightningModule):
@@ -38,7 +38,7 @@ class Reconstruction(pl.LightningModule):
             magnitude image of the file (for MagnitudeL1 and SSIM). Default: what the loss needs.
         steps_per_stage: where gradients stop: after every so many steps (greedy training, GLEAM), or null for
             end-to-end training.
-        recompute: keep no activations inside a step and compute them again in the backward pass.
+        activations: what the backward pass needs of a step is ``stored``, or ``recomputed`` there at a step's memory.
         optimizer: makes the optimiser of all parameters.
         scheduler: makes the learning-rate schedule, stepped after every epoch; null for a constant rate.
         rows: train on so many neighbouring rows of an image at a time, drawn anew for every batch, at that fraction
@@ -57,7 +57,7 @@ class Reconstruction(pl.LightningModule):
         loss: Loss | None = None,
         target: Literal["sense", "rss"] | None = None,
         steps_per_stage: int | None = None,
-        recompute: bool = False,
+        activations: Activations = "stored",
         rows: int | None = None,
         optimizer: OptimizerCallable = torch.optim.Adam,
         scheduler: LRSchedulerCallable | None = None,
@@ -81,7 +81,7 @@ class Reconstruction(pl.LightningModule):
             raise InputError(f"model.rows is {rows}; expected at least 1, and a loss with the target 'sense'")
         self.rows = rows
         self.stages = stages_of(len(net.sequence), steps_per_stage)
-        self.recompute = recompute
+        self.activations = activations
         self.make_optimizer = optimizer
         self.make_scheduler = scheduler
         self.clip = clip
@@ -121,9 +121,9 @@ class Reconstruction(pl.LightningModule):
         assert isinstance(optimizer, pl.core.optimizer.LightningOptimizer)
         optimizer.zero_grad()
         values = []
-        for stage_loss in stage_losses(self.net, problem, loss, self.stages, self.link, self.recompute):
-            self.manual_backward(stage_loss)
-            values.append(stage_loss.detach())
+        for output in stage_losses(self.net, problem, loss, self.stages, self.link, self.activations):
+            self.manual_backward(output.loss)
+            values.append(output.loss.detach())
         if self.clip is not None:
             for parameters in self.stage_parameters():
                 torch.nn.utils.clip_grad_norm_(parameters, self.clip)

@@ -10,15 +10,16 @@ torch.distributed is known here; a `Link` decides which stages this process owns
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from mrirecon.denoisers import Denoiser
 from mrirecon.errors import InputError
 from mrirecon.physics.problem import Problem
-from mrirecon.unrolled import Unrolled, run
+from mrirecon.unrolled import Activations, Unrolled, run
 
 
 def stages_of(n_steps: int, steps_per_stage: int | None = None) -> list[slice]:
@@ -59,26 +60,48 @@ class Local:
         return self._x
 
 
+class Output(NamedTuple):
+    """What a stage gives for a batch: its number, its loss to call ``backward`` on, its image without a graph."""
+
+    stage: int
+    loss: Tensor
+    image: Tensor
+
+
 def stage_losses(
     net: Unrolled,
     problem: Problem,
     loss: Callable[[Tensor], Tensor],
     stages: list[slice],
     link: Link,
-    recompute: bool = False,
-) -> Iterator[Tensor]:
+    activations: Activations = "stored",
+    seed: tuple[int, ...] | None = None,
+    trained: range | None = None,
+) -> Iterator[Output]:
     """The loss of each stage that this process owns, one after the other.
 
     Call ``backward`` on a loss before asking for the next, and only one stage's activations are ever alive. The image
     is sent on before the loss is yielded, so that the next device starts while this one is in its backward pass.
+
+    seed: of the random numbers that a denoiser draws (dropout, noise), together with the stage, so that they do not
+        depend on which process the stage is in; sets torch's generator. None leaves that as it is.
+    trained: consecutive stages that learn, all unless given. Those before only hand on their image; those after do not
+        run.
     """
     steps = net.sequence
+    trained = range(len(stages)) if trained is None else trained
     for k in link.owned(len(stages)):
+        if k >= trained.stop:
+            break
         x = problem.AHy if k == 0 else link.receive(problem.AHy, k)
-        x = run(steps[stages[k]], x, problem, recompute)
-        if k + 1 < len(stages):
+        if seed is not None:
+            torch.manual_seed(int(np.random.SeedSequence((*seed, k)).generate_state(1, np.uint64)[0]))
+        with torch.set_grad_enabled(k in trained):
+            x = run(steps[stages[k]], x, problem, activations)
+        if k + 1 < trained.stop:
             link.send(x.detach(), k)
-        yield loss(x) + _penalty(steps[stages[k]], x)
+        if k in trained:
+            yield Output(k, loss(x) + _penalty(steps[stages[k]], x), x.detach())
 
 
 def _penalty(steps: list[nn.Module], x: Tensor) -> Tensor:

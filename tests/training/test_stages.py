@@ -10,7 +10,7 @@ from mrirecon.denoisers import Denoiser, ResNet
 from mrirecon.errors import InputError
 from mrirecon.physics import Problem, sense
 from mrirecon.training.stages import Local, stage_losses, stages_of
-from mrirecon.unrolled import Unrolled, proximal_gradient
+from mrirecon.unrolled import Activations, Unrolled, proximal_gradient
 
 
 @pytest.fixture
@@ -35,10 +35,12 @@ def loss(x: Tensor) -> Tensor:
     return (x - 1).abs().mean()
 
 
-def gradients(net: Unrolled, problem: Problem, steps_per_stage: int | None, recompute: bool = False) -> list[Tensor]:
+def gradients(
+    net: Unrolled, problem: Problem, steps_per_stage: int | None, activations: Activations = "stored"
+) -> list[Tensor]:
     net.zero_grad()
-    for value in stage_losses(net, problem, loss, stages_of(6, steps_per_stage), Local(), recompute):
-        value.backward()
+    for output in stage_losses(net, problem, loss, stages_of(6, steps_per_stage), Local(), activations):
+        output.loss.backward()
     return [p.grad.clone() for p in net.parameters()]
 
 
@@ -51,7 +53,7 @@ def test_one_stage_is_ordinary_back_propagation_bit_for_bit(net: Unrolled, probl
     net.zero_grad()
     loss(net(problem)).backward()
     assert equal(staged, [p.grad for p in net.parameters()])
-    assert equal(staged, gradients(net, problem, None, recompute=True))
+    assert equal(staged, gradients(net, problem, None, "recomputed"))
     assert equal(staged, gradients(net, problem, 6))
 
 
@@ -121,6 +123,6 @@ def test_a_penalty_belongs_to_the_stage_of_its_denoiser_and_counts_once(problem:
     shared = proximal_gradient(Regularised, n_steps=2, share_weights=True)
     for net, penalties in ((apart, [4.0, 4.0]), (shared, [4.0, 4.0])):
         values = list(stage_losses(net, problem, lambda x: x.real.sum() * 0, stages_of(2, 1), Local()))
-        assert [float(v.detach()) for v in values] == penalties
+        assert [float(v.loss.detach()) for v in values] == penalties
     (whole,) = stage_losses(shared, problem, lambda x: x.real.sum() * 0, stages_of(2), Local())
-    assert float(whole.detach()) == 4.0
+    assert float(whole.loss.detach()) == 4.0
