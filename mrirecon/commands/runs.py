@@ -2,39 +2,22 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import yaml
-from pytorch_lightning import LightningModule, Trainer
-from pytorch_lightning.callbacks import ModelCheckpoint
-from pytorch_lightning.utilities.exceptions import SIGTERMException
+from pytorch_lightning.callbacks import Checkpoint, ModelCheckpoint
 
 from mrirecon import checkpoint
 from mrirecon.cards import locate
 from mrirecon.errors import InputError
+from mrirecon.training.latest import Latest
 
 
-class Latest(ModelCheckpoint):
-    """A class of its own, so that cards may add a ModelCheckpoint of any settings: Lightning wants them to differ."""
-
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """A cluster's SIGTERM is obeyed between two batches, so what was trained until there can be kept."""
-        if isinstance(exception, SIGTERMException) and trainer.training and self._every_n_epochs:
-            trainer.save_checkpoint(Path(str(self.dirpath)) / checkpoint.LAST)
-
-
-def checkpoints(run: Path) -> list[ModelCheckpoint]:
-    """The best epoch by volume SSIM, and the latest state, every epoch and every ten minutes, to resume from."""
+def checkpoints(run: Path) -> list[Checkpoint]:
+    """The best epoch by volume SSIM, and the latest state, to resume from."""
     folder = run / "checkpoints"
-    latest: dict[str, Any] = {"dirpath": folder, "filename": "last", "enable_version_counter": False}
-    best = {**latest, "filename": "best", "monitor": "val_ssim", "mode": "max"}
-    return [
-        ModelCheckpoint(**best),
-        Latest(**latest, every_n_epochs=1, save_on_train_epoch_end=True),
-        Latest(**latest, train_time_interval=timedelta(minutes=10)),
-    ]
+    best = ModelCheckpoint(folder, "best", monitor="val_ssim", mode="max", enable_version_counter=False)
+    return [best, Latest(folder)]
 
 
 def read_card(card: str) -> str:

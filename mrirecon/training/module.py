@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from statistics import mean
 from typing import Any, Literal
@@ -15,21 +14,29 @@ from torch import Tensor
 from mrirecon.checkpoint import load_weights
 from mrirecon.data.slices import Slice
 from mrirecon.errors import InputError
-from mrirecon.imaging import magnitude, pose
+from mrirecon.imaging import pose
 from mrirecon.losses import L1, Loss
-from mrirecon.metrics import VolumeMetrics
-from mrirecon.training.objective import objective, on_strip
-from mrirecon.training.rng import rng_state, set_rng_state
-from mrirecon.training.schedule import Cosine
-from mrirecon.training.stages import Link, Local, stage_losses, stages_of
+from mrirecon.physics import Problem
+from mrirecon.training.average import Average
+from mrirecon.training.link import Link, Local
+from mrirecon.training.objective import Objective, objective, on_strip
+from mrirecon.training.partition import shared_stages, stage_costs
+from mrirecon.training.per_step import PerStep
+from mrirecon.training.scoring import Scoring
+from mrirecon.training.stage_log import StageLog
+from mrirecon.training.stages import stage_losses, stages_of
+from mrirecon.training.stagewise import Stagewise, Turn
+from mrirecon.training.update import clip_stage, group_of, refuse_deaf
+from mrirecon.training.validation import Validation
 from mrirecon.unrolled import Activations, Unrolled
 
 
-class Reconstruction(pl.LightningModule):
+class Reconstruction(Scoring):
     """An unrolled network and how it is trained.
 
     Optimisation is manual, in every regime, with two consequences. ``Trainer(gradient_clip_val=...,
-    accumulate_grad_batches=...)`` do not apply: use ``clip``. The scheduler is stepped here, once per epoch.
+    accumulate_grad_batches=...)`` do not apply: use ``clip`` and ``accumulate``. Schedules are stepped here, once per
+    epoch. ``trainer.global_step`` counts batches.
 
     Args:
         net: the network, for example ``mrirecon.unrolled.proximal_gradient``.
@@ -38,18 +45,22 @@ class Reconstruction(pl.LightningModule):
             magnitude image of the file (for MagnitudeL1 and SSIM). Default: what the loss needs.
         steps_per_stage: where gradients stop: after every so many steps (greedy training, GLEAM), or null for
             end-to-end training.
+        stagewise: train one stage after the other, each to its end; null to train all on every batch.
         activations: what the backward pass needs of a step is ``stored``, or ``recomputed`` there at a step's memory.
-        optimizer: makes the optimiser of all parameters.
-        scheduler: makes the learning-rate schedule, stepped after every epoch; null for a constant rate.
         rows: train on so many neighbouring rows of an image at a time, drawn anew for every batch, at that fraction
             of the time and memory; exact but for the denoiser's view at the edges (``mrirecon.physics.strip``). For
             masks of whole columns and the target ``sense``; null for whole images.
+        accumulate: batches whose mean gradient makes one update.
+        optimizer: makes the optimiser of all parameters.
+        scheduler: makes the learning-rate schedule of a step of the network, stepped after every epoch in which it was
+            trained; ReduceLROnPlateau watches the validation loss of the step's own stage. Null for a constant rate.
         clip: largest norm of the gradient of one stage; null for no limit.
+        ema: decay of an exponential moving average of the weights, for example 0.999, which is then what is validated
+            and what `mrirecon reconstruct` uses; null for the weights themselves.
         init_from: checkpoint or run folder whose weights training starts from.
-        seed: of the strips' places; the command line sets it by --seed_everything.
+        seed: of the strips' places and of random numbers that denoisers draw; the command line sets it by
+            --seed_everything.
     """
-
-    link: Link
 
     def __init__(
         self,
@@ -57,11 +68,14 @@ class Reconstruction(pl.LightningModule):
         loss: Loss | None = None,
         target: Literal["sense", "rss"] | None = None,
         steps_per_stage: int | None = None,
+        stagewise: Stagewise | None = None,
         activations: Activations = "stored",
         rows: int | None = None,
+        accumulate: int = 1,
         optimizer: OptimizerCallable = torch.optim.Adam,
         scheduler: LRSchedulerCallable | None = None,
         clip: float | None = None,
+        ema: float | None = None,
         init_from: str | None = None,
         seed: int = 0,
     ) -> None:
@@ -77,124 +91,143 @@ class Reconstruction(pl.LightningModule):
             )
         if clip is not None and not clip > 0:
             raise InputError(f"model.clip is {clip}; expected a number above 0, or null for no limit")
+        if ema is not None and not 0 < ema < 1:
+            raise InputError(f"model.ema is {ema}; expected a decay between 0 and 1, such as 0.999, or null")
+        if accumulate < 1:
+            raise InputError(f"model.accumulate is {accumulate}; expected at least 1 batch an update")
         if rows is not None and (rows < 1 or self.loss.target != "sense"):
             raise InputError(f"model.rows is {rows}; expected at least 1, and a loss with the target 'sense'")
         self.rows = rows
         self.stages = stages_of(len(net.sequence), steps_per_stage)
+        self.turn = None if stagewise is None else Turn(stagewise, len(self.stages))
+        if stagewise is not None and shared_stages([net.sequence[stage] for stage in self.stages]):
+            raise InputError(
+                "model.stagewise freezes a stage when it is done, but here another has the same weights; "
+                "use share_weights: false, or stagewise: null"
+            )
         self.activations = activations
-        self.make_optimizer = optimizer
-        self.make_scheduler = scheduler
+        self.accumulate = accumulate
+        self.make_optimizer, self.make_scheduler = optimizer, scheduler
         self.clip = clip
         self.seed = seed
-        self.link = Local()
+        self.link: Link = Local()
         self.record: dict[str, Any] | None = None  # how to make `net` again; set by the command line, see checkpoint.py
-        self.volumes = VolumeMetrics()
-        self.finite = torch.tensor(True)  # whether all losses of this epoch were
+        self.stage_log = StageLog(len(self.stages))
+        self.validation = Validation()
+        self.stage_loss: dict[int, float] = {}
+        self.stage_psnr: dict[str, float] = {}
+        self.mid_group = False  # between two updates
+        self._gradients: dict[str, Tensor] = {}  # of a group of batches that a checkpoint was saved in
+        self._heard = False  # whether every denoiser has a part in its stage's loss
         if init_from is not None:
             load_weights(net, Path(init_from))
-
-    def forward(self, batch: Slice) -> Tensor:
-        """The scored magnitude image of every slice, (batch, h, w), in the file's units."""
-        problem, scale = pose(batch)
-        return magnitude(self.net(problem) * scale, batch.crop)
+        self.average = None if ema is None else Average(net, ema)
 
     def on_fit_start(self) -> None:
-        if self.trainer.precision == "16-mixed" and self.clip is not None:
-            raise InputError("model.clip would clip scaled gradients under trainer.precision 16-mixed; use bf16-mixed")
+        if self.trainer.precision == "16-mixed":
+            raise InputError("trainer.precision 16-mixed would scale the stages' losses together; use bf16-mixed")
 
     def on_train_start(self) -> None:
         scheduler = self.lr_schedulers()
-        if isinstance(scheduler, Cosine):
-            scheduler.apply()  # a resumed run may have another length than it had
-
-    def on_train_epoch_start(self) -> None:
-        self.finite = torch.tensor(True)
+        if isinstance(scheduler, PerStep):
+            scheduler.apply()
+        if self.turn is not None and not self.turn.trained:
+            self.trainer.should_stop = True
 
     def training_step(self, batch: Slice, batch_idx: int) -> None:
-        problem, scale = pose(batch)
-        if self.rows is None:
-            loss = objective(self.loss, batch, scale)
-        else:
-            place = (self.seed, self.current_epoch, *batch.number)
-            problem, loss = on_strip(self.rows, place, self.loss, batch, scale, problem)
+        problem, minimised = self.posed(batch)
+        self.link.balance(
+            len(self.stages), lambda: stage_costs(self.net, problem, minimised, self.stages, self.activations)
+        )
+        place, group = group_of(batch_idx, self.accumulate, int(self.trainer.num_training_batches))
         optimizer = self.optimizers()
         assert isinstance(optimizer, pl.core.optimizer.LightningOptimizer)
-        optimizer.zero_grad()
-        values = []
-        for output in stage_losses(self.net, problem, loss, self.stages, self.link, self.activations):
-            self.manual_backward(output.loss)
-            values.append(output.loss.detach())
-        if self.clip is not None:
-            for parameters in self.stage_parameters():
-                torch.nn.utils.clip_grad_norm_(parameters, self.clip)
-        optimizer.step()
-        size = len(batch.kspace)
-        self.finite = self.finite.to(values[-1].device) & torch.stack(values).isfinite().all()
-        self.log("loss", values[-1], prog_bar=True, on_step=True, on_epoch=True, batch_size=size)
+        if place == 0:
+            optimizer.zero_grad()
+        for name, gradient in self._gradients.items():
+            self.get_parameter(name).grad = gradient.to(self.device)
+        self._gradients = {}
+        size, draws = len(batch.kspace), (self.seed, self.current_epoch, *batch.number)
+        for stage, loss, image in stage_losses(
+            self.net, problem, minimised, self.stages, self.link, self.activations, draws, self.turn_of()
+        ):
+            self.manual_backward(loss / group)
+            value = loss.detach()
+            self.stage_log.batch(stage, value, minimised.psnr(image), size)
+        if stage + 1 == len(self.stages):
+            self.log("loss", value, prog_bar=True, on_step=True, on_epoch=True, batch_size=size)
+        else:  # another process has the last stage, or its turn has not come
+            self.log(f"loss_of_stage_{stage}", value, prog_bar=True, logger=False, batch_size=size)
         self.log("acceleration", mean(batch.acceleration), prog_bar=True, on_step=False, on_epoch=True, batch_size=size)
-        if len(values) > 1:
-            stages = {f"stage_loss/{k}": value for k, value in enumerate(values)}
-            self.log_dict(stages, on_step=False, on_epoch=True, batch_size=size)
+        self.mid_group = place + 1 < group
+        if not self.mid_group:
+            self.update(optimizer)
+        else:  # Lightning counts optimiser calls
+            calls = self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
+            calls.increment_ready()
+            calls.increment_completed()
 
-    def on_train_epoch_end(self) -> None:
-        self.refuse_to_go_on_with_nan()
-        scheduler = self.lr_schedulers()
-        if isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
-            if "val_loss" in self.trainer.callback_metrics:  # not before the first validation
-                scheduler.step(self.trainer.callback_metrics["val_loss"])
-        elif isinstance(scheduler, torch.optim.lr_scheduler.LRScheduler):
-            scheduler.step()
+    def updates_after(self, batch: int) -> bool:
+        """Whether the weights are updated after a batch of the epoch, or more batches are gathered first."""
+        place, group = group_of(batch, self.accumulate, int(self.trainer.num_training_batches))
+        return place + 1 == group
+
+    def posed(self, batch: Slice) -> tuple[Problem, Objective]:
+        """What is trained on: the problem and the objective of a batch, whole or on a strip."""
+        problem, scale = pose(batch)
+        if self.rows is None:
+            return problem, objective(self.loss, batch, scale)
+        place = (self.seed, self.current_epoch, *batch.number)
+        return on_strip(self.rows, place, self.loss, batch, scale, problem)
+
+    def update(self, optimizer: pl.core.optimizer.LightningOptimizer) -> None:
+        """One update of every stage that this process trains, from the gradients of all replicas."""
+        stages = [k for k in self.link.owned(len(self.stages)) if k in self.turn_of()]
+        if len(self.stages) > 1 and not self._heard:
+            refuse_deaf(self.net, [self.stages[k] for k in stages])
+            self._heard = True
+        weights = {k: [p for i in self.steps_of(k) for p in self.net.steps[i].parameters()] for k in stages}
+        self.link.average([p.grad for k in stages for p in weights[k] if p.grad is not None])
+        for k in stages:
+            self.stage_log.update(k, clip_stage(weights[k], self.clip))
+        optimizer.step()
+        if self.average is not None:
+            self.average.follow(self.net, [i for k in stages for i in self.steps_of(k)])
+
+    def turn_of(self) -> range:
+        """The stages that learn at present."""
+        return range(len(self.stages)) if self.turn is None else self.turn.trained
+
+    def steps_of(self, stage: int) -> list[int]:
+        """The numbers of the distinct steps of a stage."""
+        n = len(self.net.steps)
+        return sorted({i % n for i in range(len(self.net.sequence))[self.stages[stage]]})
 
     def on_validation_start(self) -> None:
-        self.refuse_to_go_on_with_nan()
+        if self.trainer.state.fn == "fit" and not self.trainer.sanity_checking:
+            self.stage_log.refuse_nan(self.link, self.current_epoch)
 
-    def refuse_to_go_on_with_nan(self) -> None:
-        """Once an epoch, as it waits for the device, and before anything of the epoch is shown or saved."""
-        if not bool(self.finite):
-            raise InputError(
-                f"the loss of epoch {self.current_epoch} is not finite; lower the learning rate, or look for "
-                "targets that are not finite"
-            )
+    def on_train_epoch_end(self) -> None:
+        self.write_log()
+        self.stage_log.close(self.link, self.current_epoch, self.trainer.global_step)
+        turn, scheduler = self.turn_of(), self.lr_schedulers()
+        if isinstance(scheduler, PerStep):
+            for k in turn:
+                scheduler.step(self.steps_of(k), self.stage_loss.get(k))
+        if self.turn is not None:
+            self.turn.epoch_done(self.stage_loss.get(self.turn.stage))
+            self.trainer.should_stop |= not self.turn.trained
+        self.stage_loss = {}
 
-    def validation_step(self, batch: Slice, batch_idx: int) -> Tensor:
-        problem, scale = pose(batch)
-        x = self.net(problem)
-        self.log("val_loss", objective(self.loss, batch, scale)(x), on_epoch=True, batch_size=len(batch.kspace))
-        images = magnitude(x * scale, batch.crop)
-        self.score("val", batch, images)
-        return images
+    def on_train_end(self) -> None:
+        self.write_log()
 
-    def on_validation_epoch_end(self) -> None:
-        self.log_scores("val")
-
-    def test_step(self, batch: Slice, batch_idx: int) -> Tensor:
-        images = self(batch)
-        self.score("test", batch, images)
-        return images
-
-    def on_test_epoch_end(self) -> None:
-        self.log_scores("test")
-
-    def predict_step(self, batch: Slice, batch_idx: int) -> Tensor:
-        return self(batch)
-
-    def score(self, prefix: str, batch: Slice, images: Tensor) -> None:
-        """Add the images of a batch to the scores of their volumes, and log the acceleration they come from."""
-        self.log(f"{prefix}_acceleration", mean(batch.acceleration), on_epoch=True, batch_size=len(images))
-        for i, name in enumerate(batch.volume):
-            image, target = images[i].cpu().numpy(), batch.target[i].cpu().numpy()
-            self.volumes.update(name, int(batch.index[i]), int(batch.n_slices[i]), image, target)
-
-    def log_scores(self, prefix: str) -> None:
-        scores, _ = self.volumes.compute()
-        for name, value in scores._asdict().items():
-            self.log(f"{prefix}_{name}", value, prog_bar=name != "nmse")
-        self.volumes = VolumeMetrics()
-
-    def stage_parameters(self) -> Iterator[list[Tensor]]:
-        steps = self.net.sequence
-        for stage in self.stages:
-            yield list(dict.fromkeys(p for step in steps[stage] for p in step.parameters()))
+    def write_log(self) -> None:
+        """Give the stages' figures of the last epoch to the loggers; raises InputError if a loss was not finite."""
+        found = self.stage_log.read()
+        if found is not None:
+            for logger in self.trainer.loggers:
+                logger.log_metrics(found[1], step=found[0])
 
     def configure_optimizers(self) -> Any:
         # One group per step, whatever the stages are, so that an optimiser's state fits every regime.
@@ -205,15 +238,28 @@ class Reconstruction(pl.LightningModule):
             raise InputError(f"model.optimizer cannot be made: {error}") from None
         if self.make_scheduler is None:
             return optimizer
-        scheduler = self.make_scheduler(optimizer)
-        if isinstance(scheduler, Cosine) and scheduler.epochs is None:
-            scheduler.epochs = self.trainer.max_epochs
-        return [optimizer], [scheduler]
+        epochs = self.trainer.max_epochs if self.turn is None else self.turn.rule.epochs
+        return [optimizer], [PerStep(optimizer, self.make_scheduler, epochs)]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.write_log()
+        self.stage_log.refuse_nan(self.link, self.current_epoch)
         checkpoint["mrirecon"] = self.record
-        checkpoint["rng"] = rng_state()
+        if self.turn is not None:
+            checkpoint["stagewise"] = self.turn.state_dict()
+        if self.mid_group:
+            found = {name: p.grad for name, p in self.named_parameters() if p.grad is not None}
+            self.link.average(list(found.values()))
+            checkpoint["gradients"] = {name: g for part in self.link.gathered(found) for name, g in part.items()}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        if "rng" in checkpoint and self.trainer.training:
-            set_rng_state(checkpoint["rng"])
+        weights = checkpoint["state_dict"]
+        if self.average is None or "average.updates" not in weights:  # the average begins, or is given up
+            own = {} if self.average is None else {f"average.{k}": v for k, v in self.average.state_dict().items()}
+            if self.average is not None:
+                own |= {f"average.{k}": v for k, v in weights.items() if k.startswith("net.")}
+            kept = {k: v for k, v in weights.items() if not k.startswith("average.")}
+            checkpoint["state_dict"] = kept | own
+        if self.turn is not None and "stagewise" in checkpoint:
+            self.turn.load_state_dict(checkpoint["stagewise"])
+        self._gradients = checkpoint.get("gradients", {})

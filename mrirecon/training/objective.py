@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from mrirecon.data.slices import Slice
@@ -12,23 +14,45 @@ from mrirecon.imaging import magnitude, sense_target
 from mrirecon.losses import Loss
 from mrirecon.physics import Problem, strip
 
-Objective = Callable[[Tensor], Tensor]
+
+@dataclass(frozen=True)
+class Objective:
+    """The loss of a scaled image (batch, map, H, W) of one batch, in single precision also under autocast.
+
+    reference: what the image is compared with, in its scale: complex (batch, map, H, W), or magnitude (batch, h, w).
+    peak: (batch,), the maximum of each item's target volume, in the same scale; 0 where it is not known.
+    compared: makes of an image what is compared, its magnitude for example.
+    """
+
+    loss: Loss
+    reference: Tensor
+    peak: Tensor
+    compared: Callable[[Tensor], Tensor] = lambda x: x
+
+    def __call__(self, x: Tensor) -> Tensor:
+        with torch.autocast(x.device.type, enabled=False):
+            return self.loss(self.compared(x), self.reference, self.peak)
+
+    def psnr(self, x: Tensor) -> Tensor:
+        """Mean PSNR of the batch's items against the reference in dB; data range: the volume's maximum, if known."""
+        error, reference = self.compared(x) - self.reference, self.reference.abs().flatten(1)
+        peak = torch.where(self.peak > 0, self.peak, reference.amax(1))
+        mse = error.abs().square().flatten(1).mean(1)
+        return 10 * torch.log10(peak.square() / mse).mean()
 
 
 def objective(loss: Loss, batch: Slice, scale: Tensor) -> Objective:
-    """The loss of a scaled image (batch, map, H, W) of this batch; ``scale`` as :func:`mrirecon.imaging.pose` gives."""
+    """The objective of whole images; ``scale`` as :func:`mrirecon.imaging.pose` gives."""
     peak = batch.peak / scale.flatten()
     if loss.target == "sense":
-        reference = sense_target(batch) / scale
-        return lambda x: loss(x, reference, peak)
-    target = batch.target / scale[:, 0]
-    return lambda x: loss(magnitude(x, batch.crop), target, peak)
+        return Objective(loss, sense_target(batch) / scale, peak)
+    return Objective(loss, batch.target / scale[:, 0], peak, lambda x: magnitude(x, batch.crop))
 
 
 def on_strip(
     rows: int, seed: tuple[int, ...], loss: Loss, batch: Slice, scale: Tensor, problem: Problem
 ) -> tuple[Problem, Objective]:
-    """The problem of a strip of neighbouring rows, its place drawn from ``seed``, and the loss of its image.
+    """The problem of a strip of neighbouring rows, its place drawn from ``seed``, and the objective of its image.
 
     For a loss whose target is ``sense``.
     """
@@ -36,4 +60,4 @@ def on_strip(
     rows = min(rows, height)
     start = int(np.random.default_rng(seed).integers(height - rows + 1))
     reference = (sense_target(batch) / scale)[..., start : start + rows, :]
-    return strip(problem, start, rows), lambda x: loss(x, reference, batch.peak / scale.flatten())
+    return strip(problem, start, rows), Objective(loss, reference, batch.peak / scale.flatten())

@@ -10,7 +10,7 @@ torch.distributed is known here; a `Link` decides which stages this process owns
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from mrirecon.denoisers import Denoiser
 from mrirecon.errors import InputError
 from mrirecon.physics.problem import Problem
+from mrirecon.training.link import Link
 from mrirecon.unrolled import Activations, Unrolled, run
 
 
@@ -35,29 +36,6 @@ def stages_of(n_steps: int, steps_per_stage: int | None = None) -> list[slice]:
             f"use 1 to {n_steps}, or null to train end to end"
         )
     return [slice(k, min(k + steps_per_stage, n_steps)) for k in range(0, n_steps, steps_per_stage)]
-
-
-class Link(Protocol):
-    """Which consecutive stages this process trains, and how an image crosses from one stage to the next."""
-
-    def owned(self, n_stages: int) -> range: ...
-
-    def send(self, x: Tensor, stage: int) -> None: ...
-
-    def receive(self, like: Tensor, stage: int) -> Tensor: ...
-
-
-class Local:
-    """Every stage in this process."""
-
-    def owned(self, n_stages: int) -> range:
-        return range(n_stages)
-
-    def send(self, x: Tensor, stage: int) -> None:
-        self._x = x
-
-    def receive(self, like: Tensor, stage: int) -> Tensor:
-        return self._x
 
 
 class Output(NamedTuple):
@@ -101,10 +79,13 @@ def stage_losses(
         if k + 1 < trained.stop:
             link.send(x.detach(), k)
         if k in trained:
-            yield Output(k, loss(x) + _penalty(steps[stages[k]], x), x.detach())
+            value = loss(x) + penalty(steps[stages[k]], x)
+            if not value.requires_grad:
+                raise InputError(f"stage {k} has nothing to learn: its output does not depend on any weight")
+            yield Output(k, value, x.detach())
 
 
-def _penalty(steps: list[nn.Module], x: Tensor) -> Tensor:
+def penalty(steps: list[nn.Module], x: Tensor) -> Tensor:
     """The penalties of a stage's denoisers, each counted once however often its step is used."""
     penalties = [m.penalty().to(x.device) for m in nn.ModuleList(steps).modules() if isinstance(m, Denoiser)]
     return torch.stack(penalties).sum() if penalties else x.real.new_zeros(())

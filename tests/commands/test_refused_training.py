@@ -25,7 +25,7 @@ def test_a_resumed_run_keeps_its_settings_and_may_be_longer(data: Path, tmp_path
     # Warm-up of one epoch, then a cosine over the new length: it ends at zero, and was not at zero in between.
     events = EventAccumulator(str(run))
     events.Reload()
-    rates = last["lr_schedulers"][0]
+    rates = last["lr_schedulers"][0]["schedules"][0]
     assert rates["last_epoch"] == 4 and rates["_last_lr"][0] == pytest.approx(0, abs=1e-9)
 
 

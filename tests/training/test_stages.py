@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from mrirecon.denoisers import Denoiser, ResNet
 from mrirecon.errors import InputError
 from mrirecon.physics import Problem, sense
-from mrirecon.training.stages import Local, stage_losses, stages_of
+from mrirecon.training.link import Local
+from mrirecon.training.stages import stage_losses, stages_of
 from mrirecon.unrolled import Activations, Unrolled, proximal_gradient
 
 

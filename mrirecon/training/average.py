@@ -1,0 +1,38 @@
+"""The exponential moving average of a network's weights, which scores better than the last of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from copy import deepcopy
+
+import torch
+from torch import nn
+
+from mrirecon.unrolled import Unrolled
+
+
+class Average(nn.Module):
+    """A copy of a network that follows it: after an update, average <- d average + (1 - d) weights.
+
+    d = min(decay, (1 + n) / (10 + n)) with n the updates of that step so far, so that the start is soon forgotten.
+    """
+
+    updates: torch.Tensor
+
+    def __init__(self, net: Unrolled, decay: float) -> None:
+        super().__init__()
+        self.net = deepcopy(net).requires_grad_(False)
+        self.decay = decay
+        self.register_buffer("updates", torch.zeros(len(net.steps), dtype=torch.int64))
+
+    @torch.no_grad()
+    def follow(self, net: Unrolled, steps: Sequence[int]) -> None:
+        """Those steps of the network were updated."""
+        for k in steps:
+            n = self.updates[k]
+            decay = ((1 + n) / (10 + n)).clamp_max(self.decay)
+            for mean, new in zip(self.net.steps[k].parameters(), net.steps[k].parameters(), strict=True):
+                mean.lerp_(new, (1 - decay).to(mean.dtype))
+            for kept, buffer in zip(self.net.steps[k].buffers(), net.steps[k].buffers(), strict=True):
+                kept.copy_(buffer)
+            self.updates[k] += 1

@@ -1,0 +1,88 @@
+"""The latest state of a run, to resume from; and how a run ends early on a cluster."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import Checkpoint
+from pytorch_lightning.plugins.environments import SLURMEnvironment
+
+from mrirecon import checkpoint
+from mrirecon.training.link import GO_ON, SAVE, STOP
+from mrirecon.training.module import Reconstruction
+
+
+class Latest(Checkpoint):
+    """Saves ``last.ckpt`` at the end of every epoch, every so many minutes, and before a run is stopped by a signal.
+
+    SIGTERM, and SIGUSR1 under SLURM, are only noted when they come. The first process passes them on with the images of
+    the next batch, so that all processes save and stop after the same update, and none saves inside a signal handler
+    while others wait for its image. After SIGUSR1 the job is put back into SLURM's queue.
+
+    Args:
+        folder: where last.ckpt goes.
+        minutes: between two savings inside an epoch.
+    """
+
+    def __init__(self, folder: Path, minutes: float = 10) -> None:
+        self.path = folder / checkpoint.LAST
+        self.minutes = minutes
+        self.signal: int | None = None  # what was noted
+        self._saved = time.monotonic()
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Take the place of Lightning's handlers, which it registers after this: they broadcast, save and requeue."""
+        if stage == "fit":
+            trainer._signal_connector._sigterm_notifier_fn = self.note  # type: ignore[method-assign]
+            environment = trainer._accelerator_connector.cluster_environment
+            if isinstance(environment, SLURMEnvironment):
+                environment.auto_requeue = False
+            if "SLURM_JOB_ID" in os.environ:
+                signal.signal(signal.SIGUSR1, self.note)
+
+    def note(self, signum: int, _: Any) -> None:
+        self.signal = signum
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        assert isinstance(pl_module, Reconstruction)
+        pl_module.link.word = GO_ON
+        if trainer.is_global_zero and pl_module.updates_after(batch_idx):
+            if self.signal is not None:
+                pl_module.link.word = STOP
+            elif time.monotonic() - self._saved > 60 * self.minutes:
+                pl_module.link.word = SAVE
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        assert isinstance(pl_module, Reconstruction)
+        # After the last batch of an epoch, its end saves.
+        if pl_module.link.word != GO_ON and batch_idx + 1 < trainer.num_training_batches:
+            self.save(trainer)
+            if pl_module.link.word == STOP:
+                self.stop(trainer)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.save(trainer)
+        # All processes have met to save, so that a word more costs nothing.
+        if trainer.strategy.broadcast(self.signal) is not None:
+            self.stop(trainer)
+
+    def save(self, trainer: pl.Trainer) -> None:
+        if not getattr(trainer, "fast_dev_run", False):  # which Lightning sets in another place
+            trainer.save_checkpoint(self.path)
+        self._saved = time.monotonic()
+
+    def stop(self, trainer: pl.Trainer) -> None:
+        trainer._signal_connector.received_sigterm = True  # Lightning raises SIGTERMException after this batch or epoch
+        job = os.environ.get("SLURM_JOB_ID")
+        if self.signal == signal.SIGUSR1 and job is not None and trainer.is_global_zero:
+            subprocess.run(["scontrol", "requeue", job], check=False)

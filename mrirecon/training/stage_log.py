@@ -1,0 +1,77 @@
+"""Every stage's loss, PSNR and gradient norm: means over an epoch, added up over all processes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from mrirecon.errors import InputError
+from mrirecon.training.link import Link
+
+LOSS, PSNR, SLICES, NORM, UPDATES = range(5)
+
+
+class StageLog:
+    """Sums of one epoch, stages x (loss, PSNR, slices, gradient norm, updates), on the training device.
+
+    An epoch's sums are sent off when it ends and read at the next occasion, so that the processes of a pipeline need
+    not wait for each other: the pipeline stays full from one epoch to the next.
+    """
+
+    def __init__(self, n_stages: int) -> None:
+        self.n_stages = n_stages
+        self._sums = torch.zeros(n_stages, 5)
+        self._sent: tuple[int, int, Callable[[], Tensor]] | None = None
+
+    def batch(self, stage: int, loss: Tensor, psnr: Tensor, slices: int) -> None:
+        """What a stage gave for a batch."""
+        values = torch.stack([loss.float() * slices, psnr.float() * slices, loss.new_full((), slices)])
+        self._on(loss.device)[stage, :NORM] += values
+
+    def update(self, stage: int, norm: Tensor) -> None:
+        """The norm of a stage's gradient, before clipping."""
+        self._on(norm.device)[stage, NORM:] += torch.stack([norm.float(), norm.new_ones(())])
+
+    def _on(self, device: torch.device) -> Tensor:
+        self._sums = self._sums.to(device)
+        return self._sums
+
+    def refuse_nan(self, link: Link, epoch: int) -> None:
+        """Raises InputError, in every process, if a loss of this epoch is not finite."""
+        _refuse(link.total(self._sums.cpu())(), epoch)
+
+    def close(self, link: Link, epoch: int, step: int) -> None:
+        """The epoch is over: send its sums off, to be read as those of this epoch and global step."""
+        sums, self._sums = self._sums.cpu(), torch.zeros(self.n_stages, 5)
+        self._sent = epoch, step, link.total(sums)
+
+    def read(self) -> tuple[int, dict[str, float]] | None:
+        """Global step and figures of the epoch that was closed last, once; None if they were read already.
+
+        Raises InputError if a loss of that epoch was not finite.
+        """
+        if self._sent is None:
+            return None
+        (epoch, step, wait), self._sent = self._sent, None
+        sums = wait()
+        _refuse(sums, epoch)
+        found: dict[str, float] = {}
+        for k, (loss, psnr, slices, norm, updates) in enumerate(sums.double().tolist()):
+            if slices:  # not a stage that waits for its turn
+                found |= {f"stage_loss/{k}": loss / slices, f"stage_psnr/{k}": psnr / slices}
+            if updates:
+                found[f"stage_gradient_norm/{k}"] = norm / updates
+        return step, found
+
+
+def _refuse(sums: Tensor, epoch: int) -> None:
+    finite = sums[:, LOSS].isfinite()
+    if not bool(finite.all()):
+        stage = int((~finite).nonzero()[0])
+        where = f" of stage {stage}" if len(sums) > 1 else ""
+        raise InputError(
+            f"the loss{where} in epoch {epoch} is not finite; lower the learning rate, or look for "
+            "targets that are not finite"
+        )

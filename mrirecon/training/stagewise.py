@@ -1,0 +1,65 @@
+"""Training one stage after the other, each to its end, instead of all on every batch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import inf, isfinite
+from typing import Any
+
+from mrirecon.errors import InputError
+
+
+@dataclass(frozen=True)
+class Stagewise:
+    """When a stage is done, so that it is frozen and the next one begins. It keeps the weights that it has then.
+
+    Args:
+        epochs: at most so many epochs for a stage; null for no limit.
+        patience: after so many validations in a row without a lower loss of the stage; null to train all epochs.
+    """
+
+    epochs: int | None = None
+    patience: int | None = None
+
+    def __post_init__(self) -> None:
+        given = [n for n in (self.epochs, self.patience) if n is not None]
+        if not given or min(given) < 1:
+            raise InputError(
+                f"model.stagewise has epochs {self.epochs} and patience {self.patience}; expected at least one of the "
+                "two, from 1 up"
+            )
+
+
+class Turn:
+    """Whose turn it is: ``stage``, ``n_stages`` when all are done."""
+
+    def __init__(self, rule: Stagewise, n_stages: int) -> None:
+        self.rule, self.n_stages = rule, n_stages
+        self.stage = 0
+        self._start()
+
+    def _start(self) -> None:
+        self.epochs, self.waited, self.best = 0, 0, inf
+
+    @property
+    def trained(self) -> range:
+        return range(self.stage, min(self.stage + 1, self.n_stages))
+
+    def epoch_done(self, loss: float | None) -> None:
+        """An epoch of the stage is over; ``loss`` of the stage in validation, None if there was none."""
+        self.epochs += 1
+        if loss is not None:
+            better = isfinite(loss) and loss < self.best
+            self.best, self.waited = (loss, 0) if better else (self.best, self.waited + 1)
+        rule = self.rule
+        tired = rule.patience is not None and self.waited >= rule.patience
+        if tired or (rule.epochs is not None and self.epochs >= rule.epochs):
+            self.stage += 1
+            self._start()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"stage": self.stage, "epochs": self.epochs, "waited": self.waited, "best": self.best}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.stage, self.epochs = int(state_dict["stage"]), int(state_dict["epochs"])
+        self.waited, self.best = int(state_dict["waited"]), float(state_dict["best"])
