@@ -7,3 +7,7 @@ class InputError(ValueError):
     The message names the value, what was expected and what to do about it; the command line prints it without a
     traceback and ends with exit code 2.
     """
+
+
+class ProcessLost(RuntimeError):
+    """Another process of the same training died, or does not answer; the message says which one, and where."""

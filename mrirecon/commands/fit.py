@@ -123,6 +123,7 @@ def main(name: str, argv: Sequence[str]) -> int:
             Reconstruction,
             FastMRIData,
             args=words,
+            words=[name, *argv],
             start=start,
             output=options.output,
             overwrite=options.overwrite,

@@ -18,19 +18,28 @@ from mrirecon.data.maps import MapCache
 from mrirecon.data.module import FastMRIData
 from mrirecon.errors import InputError
 from mrirecon.reconstruct import Reconstructor, network
+from mrirecon.training.launcher import Launcher
+from mrirecon.training.strategy import StageParallel
 
 
 class Cli(LightningCLI):
     """Lightning's command line for our model and data.
 
+    words: of the command line, with which other processes are started.
     start: the checkpoint that is read, if any; its weights must fit before anything is written.
     output, overwrite: for `predict`, where the files go, and whether they may replace others.
     """
 
     def __init__(
-        self, *args: Any, start: Path | None = None, output: Path | None = None, overwrite: bool = False, **kwargs: Any
+        self,
+        *args: Any,
+        words: list[str],
+        start: Path | None = None,
+        output: Path | None = None,
+        overwrite: bool = False,
+        **kwargs: Any,
     ) -> None:
-        self.start, self.output, self.overwrite = start, output, overwrite
+        self.words, self.start, self.output, self.overwrite = words, start, output, overwrite
         self.exit_code = 0
         super().__init__(*args, **kwargs)
 
@@ -51,9 +60,16 @@ class Cli(LightningCLI):
         parser.link_arguments("seed_everything", "model.seed")
 
     def after_instantiate_classes(self) -> None:
-        if self.trainer.world_size > 1:
+        strategy = self.trainer.strategy
+        if isinstance(strategy, StageParallel):
+            strategy.check(self.trainer, self.model)
+            assert isinstance(strategy.launcher, Launcher)
+            strategy.launcher.words = self.words
+        elif self.trainer.world_size > 1:
             raise InputError(
-                f"training on {self.trainer.world_size} devices is not supported yet; use --trainer.devices 1"
+                f"{self.trainer.world_size} devices with the strategy {type(strategy).__name__}, which does not know "
+                "stages; add -c train/greedy_pipeline, or --trainer.strategy mrirecon.training.strategy.StageParallel "
+                "(with --trainer.strategy.init_args.replicas for training in parallel over the data)"
             )
         every = self.trainer.check_val_every_n_epoch
         if every is not None and every < 1:
@@ -105,4 +121,8 @@ def quieten() -> None:
     warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")
     warnings.filterwarnings("ignore", message=".*[Uu]sing ModelCheckpoint with manual optimization.*")
     warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
+    # Scores are merged by ourselves, and losses belong to the process that trains their stage.
+    warnings.filterwarnings("ignore", message=".*sync_dist=True.*")
+    connector = "pytorch_lightning.trainer.connectors.checkpoint_connector"
+    logging.getLogger(connector).addFilter(lambda r: "`weights_only` was not set" not in r.getMessage())
     logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(lambda r: "Tip:" not in r.getMessage())

@@ -51,12 +51,12 @@ def saved_config(run: Path, for_use: bool = False) -> str:
     """The settings of a run, as YAML text.
 
     Without those that only `fit` knows, and the logger, which belongs to where the run is now; for use without training
-    also without the callbacks.
+    also without the callbacks, and on one device.
     """
     config = run / "config.yaml"
     try:
         settings = yaml.safe_load(config.read_text(encoding="utf-8"))
-        for key in ("logger", "callbacks") if for_use else ("logger",):
+        for key in ("logger", "callbacks", "strategy", "devices", "num_nodes") if for_use else ("logger",):
             settings["trainer"].pop(key, None)
         return yaml.safe_dump({key: settings[key] for key in ("seed_everything", "trainer", "model", "data")})
     except FileNotFoundError:

@@ -144,7 +144,7 @@ class FastMRIData(LightningDataModule):
 
     def _in_order(self, stage: Stage, keep_full: bool = False) -> DataLoader[Slice]:
         # One slice at a time: volumes differ in shape, and scores are of volumes, whatever the batch.
-        slices = self._slices(stage, self.test_sampling, None, keep_full)
+        slices = self._slices(stage, self.test_sampling, None, keep_full, whole_volumes=True)
         return loader(slices, self._batches(slices, 1, None), self.num_workers)
 
     def folder(self, stage: Stage) -> Path:
@@ -161,12 +161,17 @@ class FastMRIData(LightningDataModule):
             return self.simulated.paths(self.folder(split), split)
         return list_volumes(self.folder(stage))
 
-    def _slices(self, stage: Stage, sampling: Sampling, seed: int | None, keep_full: bool = False) -> Slices:
+    def _slices(
+        self, stage: Stage, sampling: Sampling, seed: int | None, keep_full: bool = False, whole_volumes: bool = False
+    ) -> Slices:
+        """whole_volumes: deal volumes out to the processes, at least one to each, which then counts once."""
         paths = self.paths(stage)
         n = max(round(len(paths) * self.rates.get(stage, 1.0)), 1)
         if n < len(paths):
             chosen = np.random.default_rng((self.seed, len(paths))).permutation(len(paths))[:n]
             paths = [paths[i] for i in sorted(chosen)]
+        if whole_volumes and self.trainer is not None:
+            paths = paths[self.trainer.global_rank :: self.trainer.world_size] or paths[:1]
         volumes = [read_volume(path) for path in paths]
         for volume in volumes:
             if volume.target is None and (stage in ("val", "test") or (stage == "train" and not keep_full)):
@@ -177,7 +182,9 @@ class FastMRIData(LightningDataModule):
         return Slices(volumes, sampling, seed, keep_full)
 
     def _batches(self, slices: Slices, batch_size: int, seed: int | None) -> Batches:
-        rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
+        # All stages of a pipeline read the same batches; its replicas share them. In order, volumes are dealt out.
+        replica = None if self.trainer is None or seed is None else self.trainer.distributed_sampler_kwargs
+        rank, world = (0, 1) if replica is None else (replica["rank"], replica["num_replicas"])
         return Batches([slices.shape_of(i) for i in range(len(slices))], batch_size, seed, rank, world)
 
 

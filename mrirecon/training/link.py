@@ -23,8 +23,8 @@ class Link(Protocol):
         """The consecutive stages that this process trains."""
         ...
 
-    def balance(self, n_stages: int, costs: Callable[[], Sequence[float]]) -> None:
-        """Before the first batch: share the stages out; ``costs`` measures the seconds of each."""
+    def begin(self, epoch: int, batch: int, n_stages: int, costs: Callable[[], Sequence[float]]) -> None:
+        """A batch begins. Before the first one the stages are shared out; ``costs`` measures the seconds of each."""
         ...
 
     def send(self, x: Tensor, stage: int) -> None:
@@ -56,7 +56,7 @@ class Local:
     def owned(self, n_stages: int) -> range:
         return range(n_stages)
 
-    def balance(self, n_stages: int, costs: Callable[[], Sequence[float]]) -> None:
+    def begin(self, epoch: int, batch: int, n_stages: int, costs: Callable[[], Sequence[float]]) -> None:
         pass
 
     def send(self, x: Tensor, stage: int) -> None:

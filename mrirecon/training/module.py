@@ -136,8 +136,11 @@ class Reconstruction(Scoring):
 
     def training_step(self, batch: Slice, batch_idx: int) -> None:
         problem, minimised = self.posed(batch)
-        self.link.balance(
-            len(self.stages), lambda: stage_costs(self.net, problem, minimised, self.stages, self.activations)
+        self.link.begin(
+            self.current_epoch,
+            batch_idx,
+            len(self.stages),
+            lambda: stage_costs(self.net, problem, minimised, self.stages, self.activations),
         )
         place, group = group_of(batch_idx, self.accumulate, int(self.trainer.num_training_batches))
         optimizer = self.optimizers()

@@ -1,0 +1,180 @@
+"""StageParallel: greedy training on many devices as a Lightning strategy, thin over :class:`Pipeline`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+import pytorch_lightning as pl
+import torch.distributed as dist
+from pytorch_lightning.callbacks import ModelCheckpoint, OnExceptionCheckpoint, Timer
+from pytorch_lightning.strategies import DDPStrategy
+from pytorch_lightning.trainer.states import TrainerFn
+from pytorch_lightning.utilities.exceptions import SIGTERMException
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from mrirecon.errors import InputError, ProcessLost
+from mrirecon.training.launcher import GRACE, Launcher
+from mrirecon.training.module import Reconstruction
+from mrirecon.training.partition import blocks_of, shared_stages
+from mrirecon.training.pipeline import Pipeline
+
+RENDEZVOUS = timedelta(minutes=30)  # in which all processes must have come, and the data be prepared
+
+
+class StageParallel(DDPStrategy):
+    """Every process holds the whole network and trains its block of stages; replicas of the pipeline share the data.
+
+    Checkpoints are those of one process. Before validation and saving the pipeline runs empty, and every process gets
+    all weights. The trainer needs ``use_distributed_sampler=False``, as the data module deals the batches out.
+
+    Args:
+        replicas: pipelines side by side. Processes / replicas is the length of each, at most the number of stages; with
+            as many replicas as processes, any regime is trained in parallel over the data alone.
+        blocks: stages of each process of a pipeline, for example [3, 3, 2]; null balances them by measured cost.
+        timeout: seconds without progress after which a process counts as hanging and the job ends.
+    """
+
+    def __init__(self, replicas: int = 1, blocks: Sequence[int] | None = None, timeout: float = 600) -> None:
+        super().__init__(timeout=max(RENDEZVOUS, timedelta(seconds=timeout)))
+        self.replicas, self.sizes, self.seconds = replicas, blocks, timeout
+        self.pipeline: Pipeline | None = None
+
+    def check(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Raises InputError for what cannot be trained in this way; needs no other process."""
+        if not isinstance(module, Reconstruction):
+            raise InputError(f"StageParallel trains mrirecon's Reconstruction, not {type(module).__name__}")
+        world, n_stages = trainer.world_size, len(module.stages)
+        if self.replicas < 1 or world % self.replicas:
+            raise InputError(f"replicas is {self.replicas}; expected a divisor of the number of processes, {world}")
+        length = world // self.replicas
+        if length > n_stages:
+            raise InputError(
+                f"a pipeline of {length} processes for {n_stages} stages, but each process needs a stage; use "
+                f"--trainer.devices {n_stages * self.replicas}, --trainer.strategy.init_args.replicas "
+                f"{world // n_stages if world % n_stages == 0 else world}, or fewer --model.steps_per_stage"
+            )
+        if self.sizes is not None:
+            blocks_of(self.sizes, n_stages, length)
+        if length > 1:
+            shared = shared_stages([module.net.sequence[stage] for stage in module.stages])
+            if shared:
+                raise InputError(
+                    f"stages {shared[0]} and {shared[1]} share weights, which in a pipeline have no single process to "
+                    "train them; use a network with share_weights: false, or one process a replica"
+                )
+            if module.turn is not None:
+                raise InputError(
+                    "stage-wise training has one stage at work at a time, so all other processes of a pipeline would "
+                    "be idle; use one process a replica, or stagewise: null"
+                )
+        if world > 1:
+            self._check_trainer(trainer)
+
+    def _check_trainer(self, trainer: pl.Trainer) -> None:
+        if trainer._accelerator_connector.use_distributed_sampler:
+            raise InputError("StageParallel needs use_distributed_sampler: false; the data module deals batches out")
+        if self._layer_sync is not None:
+            raise InputError("trainer.sync_batchnorm would make stages wait for each other; set it to false")
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            timed = isinstance(callback, ModelCheckpoint) and callback._train_time_interval is not None
+            failing = isinstance(callback, OnExceptionCheckpoint) or getattr(callback, "save_on_exception", False)
+            if isinstance(callback, Timer) or timed:
+                raise InputError(
+                    f"{type(callback).__name__} asks all processes for the time after every batch, which would empty "
+                    "the pipeline; stop a run with SIGTERM instead of max_time (last.ckpt is saved every ten minutes)"
+                )
+            if failing:
+                raise InputError(f"{type(callback).__name__} would save after a process is lost, and wait for it")
+
+    def _configure_launcher(self) -> None:
+        assert self.cluster_environment is not None
+        self._launcher = Launcher(self.cluster_environment, self.num_processes, self.num_nodes)
+
+    def setup_environment(self) -> None:
+        super().setup_environment()
+        module = self.lightning_module
+        assert module is not None
+        self.check(module.trainer, module)
+        assert isinstance(module, Reconstruction)
+        self.pipeline = Pipeline(self.root_device.type, self.replicas, self.sizes, self.seconds)
+        module.link = self.pipeline
+
+    def setup(self, trainer: pl.Trainer) -> None:
+        # A broadcast before every batch would lock all processes in step; `Latest` passes the word on instead.
+        trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
+        super().setup(trainer)
+
+    def configure_ddp(self) -> None:
+        """No wrapper: stages have a backward pass each, and `Pipeline` averages their gradients."""
+        assert self.model is not None
+        for tensor in self.model.state_dict().values():  # detached
+            dist.broadcast(tensor, 0)
+
+    @property
+    def distributed_sampler_kwargs(self) -> dict[str, Any]:
+        length = self.world_size // self.replicas
+        return {"num_replicas": self.replicas, "rank": self.global_rank // length}
+
+    def on_validation_start(self) -> None:
+        self.spread()
+
+    def validation_step(self, *args: Any, **kwargs: Any) -> Any:
+        module = self.lightning_module
+        if self.pipeline is not None and module is not None and module.trainer.state.fn == TrainerFn.FITTING:
+            self.pipeline.watch.at(f"validation, batch {args[1]}")
+        return super().validation_step(*args, **kwargs)
+
+    def spread(self) -> None:
+        """Give every process the weights that the others have trained."""
+        module = self.lightning_module
+        assert isinstance(module, Reconstruction) and self.pipeline is not None
+
+        def tensors(stage: int) -> list[Tensor]:
+            found: list[Tensor] = []
+            for i in module.steps_of(stage):
+                found += _tensors(module.net.steps[i])
+                if module.average is not None:
+                    found += [*_tensors(module.average.net.steps[i]), module.average.updates[i : i + 1]]
+            return found
+
+        self.pipeline.spread(tensors)
+
+    def lightning_module_state_dict(self) -> dict[str, Any]:
+        self.spread()
+        return super().lightning_module_state_dict()
+
+    def optimizer_state(self, optimizer: Optimizer) -> dict[str, Any]:
+        """The state of one process that trains all stages; every process must call this."""
+        state: dict[str, Any] = super().optimizer_state(optimizer)
+        module, pipeline = self.lightning_module, self.pipeline
+        assert isinstance(module, Reconstruction) and pipeline is not None
+        if pipeline.blocks is None or pipeline.length == 1:
+            return state
+        own = {i for stage in pipeline.owned(len(module.stages)) for i in module.steps_of(stage)}
+        numbers = {n for i in own for n in state["param_groups"][i]["params"]}
+        parts = pipeline.gathered({n: _to_host(s) for n, s in state["state"].items() if n in numbers})
+        merged = {n: s for part in parts for n, s in part.items()}
+        return {**state, "state": {n: merged[n] for n in sorted(merged)}}
+
+    def on_exception(self, exception: BaseException) -> None:
+        self._end(GRACE if isinstance(exception, (SIGTERMException, ProcessLost)) else 0)
+
+    def teardown(self) -> None:
+        if self.pipeline is not None:
+            self.pipeline.watch.stop()
+        super().teardown()
+
+    def _end(self, patience: float) -> None:
+        if isinstance(self._launcher, Launcher):
+            self._launcher.end(patience)
+
+
+def _tensors(module: nn.Module) -> list[Tensor]:
+    return [*module.parameters(), *module.buffers()]
+
+
+def _to_host(state: dict[str, Any]) -> dict[str, Any]:
+    return {key: value.cpu() if isinstance(value, Tensor) else value for key, value in state.items()}

@@ -1,0 +1,60 @@
+"""Ends a process that would otherwise wait for ever for another one that has died or hangs."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from mrirecon.errors import ProcessLost
+
+PARENT = "MRIRECON_PARENT"  # in the environment of processes that `mrirecon fit` starts: who must be alive
+
+
+class Watch:
+    """Knows where this process is, and says so, on standard error, if it stays there for too long.
+
+    who: this process in words, with its rank.
+    seconds: without any progress, after which the process ends itself.
+    """
+
+    def __init__(self, who: str, seconds: float) -> None:
+        self.who, self.seconds = who, seconds
+        self._place, self._since, self._started = "at the start", time.monotonic(), False
+        self._parent = os.environ.get(PARENT)
+        self._stopped = threading.Event()
+        threading.Thread(target=self._run, daemon=True, name="watch").start()
+
+    def at(self, place: str) -> None:
+        """Progress: the process has come to ``place``, for example 'epoch 3, batch 17'. Time counts from the first."""
+        self._place, self._since, self._started = place, time.monotonic(), True
+
+    @contextmanager
+    def waiting(self, whom: str) -> Iterator[None]:
+        """Wait for another process; raises ProcessLost if the connection to it breaks."""
+        place = self._place
+        self._place = f"{place}, waiting for {whom}"
+        try:
+            yield
+        except RuntimeError as error:
+            reason = str(error).strip().split("\n")[0]
+            raise ProcessLost(f"{self.who}: {whom} is lost, in {place} ({reason})") from None
+        self._place, self._since = place, time.monotonic()
+
+    def stop(self) -> None:
+        self._stopped.set()
+
+    def _run(self) -> None:
+        while not self._stopped.wait(0.5):
+            if self._parent is not None and os.getppid() != int(self._parent):
+                self._end("the process that started this one has died")
+            if self._started and time.monotonic() - self._since > self.seconds:
+                self._end(f"nothing has happened for {self.seconds:g} s")
+
+    def _end(self, reason: str) -> None:
+        sys.stderr.write(f"mrirecon: {self.who}: {reason}, in {self._place}; training ends here\n")
+        sys.stderr.flush()
+        os._exit(1)  # the main thread may hang in a call that no exception reaches
