@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
+import time
 import warnings
 from collections.abc import Sequence
 from importlib import import_module
 
 from mrirecon import __version__
-from mrirecon.errors import InputError
+from mrirecon.errors import InputError, ProcessLost
+from mrirecon.training.watch import PARENT
 
 COMMANDS = {
     "simulate": "write multi-coil volumes with known truth, in fastMRI layout",
@@ -45,7 +48,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         from mrirecon.commands.call import call
 
         return call(getattr(import_module(f"mrirecon.commands.{name}"), name), name, rest)
+    except ProcessLost as error:
+        print(f"mrirecon {name}: {error}; training ends here", file=sys.stderr)
+        return 1
     except InputError as error:
+        let_the_first_speak()
         # From a worker process the message comes wrapped in that process's traceback.
         print(f"mrirecon {name}: {str(error).rsplit('InputError: ', 1)[-1].strip()}", file=sys.stderr)
         return 2
@@ -59,8 +66,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"mrirecon {name}: not enough memory ({error}); ask for smaller sizes or batches", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
+        let_the_first_speak()
         print(f"mrirecon {name}: interrupted", file=sys.stderr)
         return 130
+
+
+def let_the_first_speak() -> None:
+    """What all processes of a training object to, the first one says; it then ends the others."""
+    if PARENT in os.environ:
+        time.sleep(3)
 
 
 def overview() -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ from mrirecon.data.module import FastMRIData
 from mrirecon.errors import InputError
 from mrirecon.training.module import Reconstruction
 from mrirecon.training.panels import ImagePanels
+from mrirecon.training.watch import PARENT
 
 LISTS = {f"--data.{a}sampling.{b}" for a in ("", "test_") for b in ("accelerations", "center_fractions")}
 
@@ -147,7 +149,8 @@ def main(name: str, argv: Sequence[str]) -> int:
         if name == "fit":
             last = run / "checkpoints" / checkpoint.LAST
             saved = f"; add --resume to go on from {last}" if last.exists() else ", before anything was saved"
-        print(f"mrirecon {name}: stopped by SIGTERM{saved}", file=sys.stderr)
+        if PARENT not in os.environ:
+            print(f"mrirecon {name}: stopped by SIGTERM{saved}", file=sys.stderr)
         return 143
     except SystemExit as stop:
         if stop.code == 1:  # how Lightning ends after Ctrl-C; unusable words end with 2

@@ -16,6 +16,7 @@ from pytorch_lightning.plugins.environments import SLURMEnvironment
 from mrirecon import checkpoint
 from mrirecon.training.link import GO_ON, SAVE, STOP
 from mrirecon.training.module import Reconstruction
+from mrirecon.training.watch import PARENT
 
 
 class Latest(Checkpoint):
@@ -48,6 +49,8 @@ class Latest(Checkpoint):
 
     def note(self, signum: int, _: Any) -> None:
         self.signal = signum
+        if PARENT in os.environ:
+            os.kill(int(os.environ[PARENT]), signum)
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int

@@ -63,19 +63,21 @@ class Launcher(_SubprocessScriptLauncher):
         while not self._over.wait(0.2):
             failed = [(rank, p.returncode) for rank, p in enumerate(self.procs, 1) if p.poll()]
             if failed and not self._over.wait(GRACE):
-                rank, code = failed[0]
-                how = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
-                sys.stderr.write(f"mrirecon: the process of rank {rank} {how}; training ends\n")
                 self.end(0)
+                code = failed[0][1]
                 os._exit(code if code > 0 else 1)  # the main thread may hang in a call that no exception reaches
 
     def end(self, patience: float) -> None:
-        """Wait so many seconds for the processes to end, then kill those that have not."""
+        """Wait so many seconds for the processes to end, then kill those that have not; tell which one failed first."""
         self._over.set()
         until = time.monotonic() + patience
-        for process in self.procs:
+        for rank, process in enumerate(self.procs, 1):
             try:
-                process.wait(max(0.0, until - time.monotonic()))
+                code = process.wait(max(0.0, until - time.monotonic()))
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+            else:
+                if code < 0:  # others, which ended because of it, have said so themselves
+                    sys.stderr.write(f"mrirecon: the process of rank {rank} was killed by signal {-code}\n")
+        self.procs = []

@@ -11,7 +11,9 @@ each image through the host, so that no device has to wait for them.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -19,7 +21,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.device_mesh import init_device_mesh
 
-from mrirecon.errors import InputError
+from mrirecon.errors import InputError, ProcessLost
 from mrirecon.training.link import GO_ON
 from mrirecon.training.partition import blocks_of, partition
 from mrirecon.training.watch import Watch
@@ -118,12 +120,24 @@ class Pipeline:
                     work.wait()
         self._sending = []
 
+    def meet(self) -> None:
+        """Wait until all processes have come; raises ProcessLost that names one that does not."""
+        try:
+            with self.watch.waiting("all other processes"):
+                dist.monitored_barrier(self._host, timedelta(seconds=0.9 * self.watch.seconds))
+        except ProcessLost as lost:
+            missing = re.search(r"[Rr]anks? (\d+) failed to pass", str(lost))
+            if missing is None:
+                raise
+            late = f"has not come in {0.9 * self.watch.seconds:g} s, in {self.watch.place}"
+            raise ProcessLost(f"{self.watch.who}: {self._name(int(missing[1]))} {late}") from None
+
     def average(self, gradients: Sequence[Tensor]) -> None:
         if self.replicas == 1 or not gradients:
             return
         real = [torch.view_as_real(g) if g.is_complex() else g for g in gradients]
         flat = torch.cat([g.flatten() for g in real])
-        with self.watch.waiting(f"the other replicas of stages {self._stages(self.place)}"):
+        with self.watch.waiting(f"the other replicas of {self._stages(self.place)}"):
             dist.all_reduce(flat, group=self._replica)
         for g, mean in zip(real, (flat / self.replicas).split([g.numel() for g in real]), strict=True):
             g.copy_(mean.view_as(g))
@@ -139,6 +153,7 @@ class Pipeline:
         return wait
 
     def gathered(self, value: Any) -> list[Any]:
+        self.meet()
         values: list[Any] = [None] * dist.get_world_size()
         with self.watch.waiting("the values of all processes"):
             dist.all_gather_object(values, value, group=self._host)
@@ -148,6 +163,7 @@ class Pipeline:
     def spread(self, tensors_of: Callable[[int], Sequence[Tensor]]) -> None:
         """Fill ``tensors_of(stage)`` of every stage, in every process, with those of the process that trains it."""
         self.finish_sending()
+        self.meet()
         for place, block in enumerate(self.blocks or []) if self.length > 1 else ():
             for tensor in (t for stage in block for t in tensors_of(stage)):
                 with self.watch.waiting(self._name(self._ranks[place])):
@@ -162,9 +178,9 @@ class Pipeline:
         self.watch.stop()
 
     def _name(self, rank: int) -> str:
-        stages = "" if self.blocks is None else f" (stages {self._stages(rank % self.length)})"
-        return f"rank {rank}{stages}"
+        return f"rank {rank}" if self.blocks is None else f"rank {rank} ({self._stages(rank % self.length)})"
 
     def _stages(self, place: int) -> str:
         assert self.blocks is not None
-        return f"{self.blocks[place].start} to {self.blocks[place].stop - 1}"
+        block = self.blocks[place]
+        return f"stage {block[0]}" if len(block) == 1 else f"stages {block[0]} to {block[-1]}"

@@ -40,7 +40,7 @@ class StageLog:
 
     def refuse_nan(self, link: Link, epoch: int) -> None:
         """Raises InputError, in every process, if a loss of this epoch is not finite."""
-        _refuse(link.total(self._sums.cpu())(), epoch)
+        _refuse(torch.stack(link.gathered(self._sums.cpu())).sum(0), epoch)
 
     def close(self, link: Link, epoch: int, step: int) -> None:
         """The epoch is over: send its sums off, to be read as those of this epoch and global step."""

@@ -100,6 +100,7 @@ class StageParallel(DDPStrategy):
         self.check(module.trainer, module)
         assert isinstance(module, Reconstruction)
         self.pipeline = Pipeline(self.root_device.type, self.replicas, self.sizes, self.seconds)
+        self.pipeline.watch.before_end = lambda: self._end(0)
         module.link = self.pipeline
 
     def setup(self, trainer: pl.Trainer) -> None:
@@ -117,6 +118,23 @@ class StageParallel(DDPStrategy):
     def distributed_sampler_kwargs(self) -> dict[str, Any]:
         length = self.world_size // self.replicas
         return {"num_replicas": self.replicas, "rank": self.global_rank // length}
+
+    # Lightning's own meetings of all processes, at the edges of epochs: one that does not come is named.
+    def barrier(self, *args: Any, **kwargs: Any) -> None:
+        self._meet()
+        super().barrier(*args, **kwargs)
+
+    def broadcast(self, obj: Any, src: int = 0) -> Any:
+        self._meet()
+        return super().broadcast(obj, src)
+
+    def reduce(self, *args: Any, **kwargs: Any) -> Tensor:
+        self._meet()
+        return super().reduce(*args, **kwargs)
+
+    def _meet(self) -> None:
+        if self.pipeline is not None:
+            self.pipeline.meet()
 
     def on_validation_start(self) -> None:
         self.spread()

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from mrirecon.errors import ProcessLost
@@ -19,30 +20,34 @@ class Watch:
 
     who: this process in words, with its rank.
     seconds: without any progress, after which the process ends itself.
+    before_end: called first; ends the processes that this one has started.
     """
 
     def __init__(self, who: str, seconds: float) -> None:
         self.who, self.seconds = who, seconds
-        self._place, self._since, self._started = "at the start", time.monotonic(), False
+        self.place, self._since, self._started = "at the start", time.monotonic(), False
         self._parent = os.environ.get(PARENT)
+        self.before_end: Callable[[], None] = lambda: None
         self._stopped = threading.Event()
         threading.Thread(target=self._run, daemon=True, name="watch").start()
 
     def at(self, place: str) -> None:
         """Progress: the process has come to ``place``, for example 'epoch 3, batch 17'. Time counts from the first."""
-        self._place, self._since, self._started = place, time.monotonic(), True
+        self.place, self._since, self._started = place, time.monotonic(), True
 
     @contextmanager
     def waiting(self, whom: str) -> Iterator[None]:
         """Wait for another process; raises ProcessLost if the connection to it breaks."""
-        place = self._place
-        self._place = f"{place}, waiting for {whom}"
+        place = self.place
+        self.place = f"{place}, waiting for {whom}"
         try:
             yield
         except RuntimeError as error:
-            reason = str(error).strip().split("\n")[0]
-            raise ProcessLost(f"{self.who}: {whom} is lost, in {place} ({reason})") from None
-        self._place, self._since = place, time.monotonic()
+            # gloo hides the reason between its own source line, addresses and advice
+            reason = re.search(r"connection \w+ by peer|timed? ?out", str(error), re.IGNORECASE)
+            words = reason[0].lower() if reason else str(error).strip().split("\n")[0]
+            raise ProcessLost(f"{self.who}: lost {whom}, in {place} ({words})") from None
+        self.place, self._since = place, time.monotonic()
 
     def stop(self) -> None:
         self._stopped.set()
@@ -55,6 +60,7 @@ class Watch:
                 self._end(f"nothing has happened for {self.seconds:g} s")
 
     def _end(self, reason: str) -> None:
-        sys.stderr.write(f"mrirecon: {self.who}: {reason}, in {self._place}; training ends here\n")
+        sys.stderr.write(f"mrirecon: {self.who}: {reason}, in {self.place}; training ends here\n")
         sys.stderr.flush()
+        self.before_end()
         os._exit(1)  # the main thread may hang in a call that no exception reaches
