@@ -16,6 +16,7 @@ from mrirecon.checkpoint import load_weights
 from mrirecon.data.slices import Slice
 from mrirecon.errors import InputError
 from mrirecon.imaging import magnitude, pose
+from mrirecon.inversion import invertible
 from mrirecon.losses import L1, Loss
 from mrirecon.metrics import VolumeMetrics
 from mrirecon.training.objective import objective, on_strip
@@ -38,7 +39,8 @@ class Reconstruction(pl.LightningModule):
             magnitude image of the file (for MagnitudeL1 and SSIM). Default: what the loss needs.
         steps_per_stage: where gradients stop: after every so many steps (greedy training, GLEAM), or null for
             end-to-end training.
-        activations: what the backward pass needs of a step is ``stored``, or ``recomputed`` there at a step's memory.
+        activations: what the backward pass needs of a step is ``stored``, or ``recomputed`` there at a step's memory,
+            or ``inverted``: recomputed from the network's output alone, for steps that can be undone.
         optimizer: makes the optimiser of all parameters.
         scheduler: makes the learning-rate schedule, stepped after every epoch; null for a constant rate.
         rows: train on so many neighbouring rows of an image at a time, drawn anew for every batch, at that fraction
@@ -81,6 +83,8 @@ class Reconstruction(pl.LightningModule):
             raise InputError(f"model.rows is {rows}; expected at least 1, and a loss with the target 'sense'")
         self.rows = rows
         self.stages = stages_of(len(net.sequence), steps_per_stage)
+        if activations == "inverted":
+            invertible(net.sequence)
         self.activations = activations
         self.make_optimizer = optimizer
         self.make_scheduler = scheduler
