@@ -24,9 +24,9 @@ from mrirecon.errors import InputError
 from mrirecon.physics.problem import Problem
 
 # Of the reconstructed first input, relative. With an error e there, measured on random networks of 4 to 8 steps of both
-# kinds: the gradient of all weights together was wrong by 0.003 to 0.5 e, that of the first denoiser by 0.1 to 23 e, and
-# the worst single tensor, a bias whose gradient nearly cancels, by 3 to 114 e. So 1e-3 is at most some percent in the
-# tensor that is worst off; another factor of 10 would be its size.
+# kinds: the gradient of all weights together was wrong by 0.003 to 0.5 e, that of the first denoiser by 0.1 to 23 e,
+# the worst single tensor, a bias whose gradient nearly cancels, by 3 to 114 e. So at 1e-3 the tensor that is worst off
+# is wrong by some percent; at 1e-2 it can be nothing but error.
 TOLERANCE = 1e-3
 
 
@@ -113,8 +113,8 @@ def _refuse_a_wrong_input(found: Tensor, true: Tensor, n_steps: int) -> None:
     error = relative_error(found, true)
     if not error <= TOLERANCE:  # so written that NaN is refused
         raise InputError(
-            f"activations: inverted: going back through {n_steps} steps, the first input comes out with a relative error "
-            f"of {error:.1e}; at most {TOLERANCE:g} is allowed, as gradients would be wrong. Use ModelBased with a larger "
+            f"activations: inverted: going back {n_steps} steps, the first input comes out with a relative error of "
+            f"{error:.1e}; at most {TOLERANCE:g} is allowed, as gradients would be wrong. Use ModelBased with a larger "
             "weight (4 for 8 steps, at least 0.5 for few) or more iterations; ProximalGradient with a step_size of at "
             "most 0.5; the Contractive denoiser with a smaller lipschitz or more sweeps; fewer steps_per_stage; "
             "32-bit precision; or activations: recomputed"

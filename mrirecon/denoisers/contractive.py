@@ -133,8 +133,8 @@ def norm_bound(weight: Tensor) -> Tensor:
 
     On an image without end the norm is the largest singular value of the kernel's symbol, the out x in matrix
     K(w) = sum_j weight_j exp(-i w j), over all frequencies w; zero padding only cuts pieces out of that image. On a
-    grid of frequencies the singular values are bounded by :func:`_largest_singular_value`. Between its points, u^H K v is
-    a trigonometric polynomial of degree d = (kernel - 1) / 2 along every axis; with m points an axis its maximum is at
+    grid of frequencies :func:`_largest_singular_value` bounds the singular values. Between its points, u^H K v is a
+    trigonometric polynomial of degree d = (kernel - 1) / 2 along every axis; with m points an axis its maximum is at
     most 1 / cos(pi d / m) times that on the grid, along each (after M. Riesz). Here that is 1.035 an axis.
     """
     axes, degree = tuple(range(2, weight.ndim)), (weight.shape[-1] - 1) // 2
