@@ -64,7 +64,7 @@ class ProximalGradient(nn.Module):
         """
         t = self.step_size
         z = _undoable(self.denoiser).inverse(y)
-        # Until only rounding is left: from z, 30 to 40 iterations at t = 0.5 and single precision.
+        # Until only rounding is left: in single precision 8 iterations at t = 0.5, 18 at 0.9, 39 at 0.99.
         return conjugate_gradient(
             lambda v: v - t * problem.A.normal(v),
             z - t * problem.AHy,
