@@ -15,7 +15,9 @@ from mrirecon.errors import InputError
 TINY = {"slices": 1, "coils": 2, "shapes": [[32, 32]], "train": 2, "val": 1, "test": 1}
 GROUPS = {group: [name for name in cards() if name.startswith(group)] for group in ("datasets", "models", "train")}
 PAIRS = [(model, "train/end_to_end") for model in GROUPS["models"]]
-PAIRS += [("models/pgd_resnet", train) for train in GROUPS["train"] if train != "train/end_to_end"]
+# A residual CNN has no inverse; test_refused_training.py has the refusal.
+PARTNERS = {"train/inverted": "models/modl_contractive"}
+PAIRS += [(PARTNERS.get(train, "models/pgd_resnet"), train) for train in GROUPS["train"] if train != "train/end_to_end"]
 
 
 @pytest.mark.parametrize(("model", "train"), PAIRS)

@@ -18,6 +18,7 @@ LAYERS = {
     "mrirecon.commands.tune": (),
     "mrirecon.solvers": ("torch",),
     "mrirecon.denoisers": ("torch",),
+    "mrirecon.inversion": ("torch",),
     "mrirecon.unrolled": ("torch",),
     "mrirecon.losses": ("torch",),
     "mrirecon.physics": ("torch",),

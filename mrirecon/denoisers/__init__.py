@@ -1,6 +1,7 @@
 """Denoisers: complex image in, complex image of the same shape out. They know nothing of MRI."""
 
+from mrirecon.denoisers.contractive import Contractive
 from mrirecon.denoisers.denoiser import Denoiser
 from mrirecon.denoisers.resnet import ResNet
 
-__all__ = ["Denoiser", "ResNet"]
+__all__ = ["Contractive", "Denoiser", "ResNet"]

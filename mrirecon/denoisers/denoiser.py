@@ -7,6 +7,8 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
+from mrirecon.errors import InputError
+
 
 class Denoiser(nn.Module, ABC):
     """A learned proximal operator: complex image ``(batch, map, *space)`` to an image of the same shape.
@@ -17,9 +19,21 @@ class Denoiser(nn.Module, ABC):
     @abstractmethod
     def forward(self, x: Tensor) -> Tensor: ...
 
+    def inverse(self, y: Tensor) -> Tensor:
+        """The image x with D(x) = y; InputError for a denoiser that does not define it."""
+        raise no_inverse(self)
+
     def penalty(self) -> Tensor:
         """What training adds to the loss for this denoiser's weights; zero unless they are regularised."""
         return torch.zeros(())
+
+
+def no_inverse(denoiser: nn.Module) -> InputError:
+    """The error of a denoiser that has no inverse."""
+    return InputError(
+        f"the denoiser {type(denoiser).__name__} has no inverse, which activations: inverted needs; "
+        "use mrirecon.denoisers.Contractive, or activations: recomputed"
+    )
 
 
 def to_channels(x: Tensor) -> Tensor:

@@ -12,11 +12,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from mrirecon.denoisers.convolution import Conv, check_image, convolution
 from mrirecon.denoisers.denoiser import Denoiser, to_channels, to_complex
 from mrirecon.errors import InputError
-
-Conv = nn.Conv1d | nn.Conv2d | nn.Conv3d
-CONV: dict[int, type[Conv]] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 
 
 class ResNet(Denoiser):
@@ -37,17 +35,13 @@ class ResNet(Denoiser):
         self, channels: int = 64, n_blocks: int = 2, n_maps: int = 1, ndim: int = 2, kernel_size: int = 3
     ) -> None:
         super().__init__()
-        if kernel_size % 2 == 0 or kernel_size < 1:
-            raise InputError(f"kernel_size is {kernel_size}; it must be odd, such as 3, so that pixels stay in place")
         if channels < 1 or n_blocks < 0 or n_maps < 1:
             raise InputError(f"channels={channels}, n_blocks={n_blocks}, n_maps={n_maps}; expected at least 1, 0 and 1")
-        if ndim not in CONV:
-            raise InputError(f"ndim is {ndim}; use 2 for slices or 3 for volumes and 2D + time")
 
         self.n_maps, self.ndim = n_maps, ndim
 
         def conv(n_in: int, n_out: int) -> Conv:
-            return CONV[ndim](n_in, n_out, kernel_size, padding=kernel_size // 2)
+            return convolution(n_in, n_out, ndim, kernel_size)
 
         self.first = conv(2 * n_maps, channels)
         self.blocks = nn.ModuleList(
@@ -61,11 +55,7 @@ class ResNet(Denoiser):
         nn.utils.convert_conv2d_weight_memory_format(self, torch.channels_last)
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.ndim != self.ndim + 2 or x.shape[1] != self.n_maps:
-            raise InputError(
-                f"image of shape {tuple(x.shape)} for a denoiser with n_maps={self.n_maps}, ndim={self.ndim}; expected "
-                f"(batch, {self.n_maps}, *space) with {self.ndim} space axes; set n_maps and ndim to the data's"
-            )
+        check_image(x, self.n_maps, self.ndim)
         z = self.first(to_channels(x))
         for block in self.blocks:
             z = z + block(z)

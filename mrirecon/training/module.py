@@ -15,6 +15,7 @@ from mrirecon.checkpoint import load_weights
 from mrirecon.data.slices import Slice
 from mrirecon.errors import InputError
 from mrirecon.imaging import pose
+from mrirecon.inversion import invertible
 from mrirecon.losses import L1, Loss
 from mrirecon.physics import Problem
 from mrirecon.training.average import Average
@@ -46,7 +47,8 @@ class Reconstruction(Scoring):
         steps_per_stage: where gradients stop: after every so many steps (greedy training, GLEAM), or null for
             end-to-end training.
         stagewise: train one stage after the other, each to its end; null to train all on every batch.
-        activations: what the backward pass needs of a step is ``stored``, or ``recomputed`` there at a step's memory.
+        activations: what the backward pass needs of a step is ``stored``, or ``recomputed`` there at a step's memory,
+            or ``inverted``: recomputed from the network's output alone, for steps that can be undone.
         rows: train on so many neighbouring rows of an image at a time, drawn anew for every batch, at that fraction
             of the time and memory; exact but for the denoiser's view at the edges (``mrirecon.physics.strip``). For
             masks of whole columns and the target ``sense``; null for whole images.
@@ -105,6 +107,8 @@ class Reconstruction(Scoring):
                 "model.stagewise freezes a stage when it is done, but here another has the same weights; "
                 "use share_weights: false, or stagewise: null"
             )
+        if activations == "inverted":
+            invertible(net.sequence)
         self.activations = activations
         self.accumulate = accumulate
         self.make_optimizer, self.make_scheduler = optimizer, scheduler

@@ -96,6 +96,7 @@ def test_weights_alone_do_not_resume_a_run(mrirecon, trained, tmp_path) -> None:
         (["--model.net.init_args.denoiser.init_args.n_maps", "2"], "denoiser with n_maps=2, ndim=2"),
         (["--model.net.init_args.denoiser.init_args.ndim", "3"], "denoiser with n_maps=1, ndim=3"),
         (["--model.net.init_args.step_size", ".nan"], "step_size is nan"),
+        (["-c", "train/inverted"], "the denoiser ResNet has no inverse"),
         (["--data.train", "nowhere"], "nowhere does not exist"),
     ],
 )
@@ -105,6 +106,15 @@ def test_settings_that_cannot_be_are_refused(mrirecon, data, tmp_path, words, me
     assert not (tmp_path / "run" / "checkpoints").exists()
     if "nowhere" in words:
         assert not (tmp_path / "run").exists(), "nothing is written before the files are known"
+
+
+def test_a_gradient_by_inversion_that_would_be_wrong_ends_training_in_one_sentence(mrirecon, data, tmp_path) -> None:
+    cards = ["-c", "models/modl_contractive", "-c", "train/inverted"]
+    weak = ["--model.net.init_args.weight", "0.05", "--model.net.init_args.iterations", "2"]
+    net = ["--model.net.init_args.n_steps", "4", "--model.net.init_args.denoiser.init_args.channels", "4"]
+    done = mrirecon(*fit_words(data, tmp_path / "run", *cards, *net, *weak))
+    assert done.code == 2 and "the first input comes out with a relative error of" in done.err
+    assert not list((tmp_path / "run").rglob("*.ckpt"))
 
 
 def test_one_number_is_a_list_of_one(data: Path, tmp_path: Path) -> None:
