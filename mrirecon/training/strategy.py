@@ -177,6 +177,10 @@ class StageParallel(DDPStrategy):
         merged = {n: s for part in parts for n, s in part.items()}
         return {**state, "state": {n: merged[n] for n in sorted(merged)}}
 
+    def on_train_end(self) -> None:
+        if self.pipeline is not None:
+            self.pipeline.finish_sending()
+
     def on_exception(self, exception: BaseException) -> None:
         self._end(GRACE if isinstance(exception, (SIGTERMException, ProcessLost)) else 0)
 
