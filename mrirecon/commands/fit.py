@@ -36,6 +36,7 @@ Train a network. Three kinds of cards are put together; a later one, and then th
   -c, --config CARD   path of a YAML card, or the name of a shipped one (`mrirecon cards` lists them)
   --run FOLDER        where config.yaml, checkpoints/ and the TensorBoard log go (default: runs/ and the cards' names)
   --resume            go on from FOLDER/checkpoints/last.ckpt as if training had never stopped
+  --resume auto       the same if there is a run to go on from, else begin it: for jobs that are queued again
   --KEY VALUE         any setting of the cards, for example --data.path /data/knee --trainer.max_epochs 50
   --print_config      print the composed settings and stop
   --help_all          every setting with its meaning
@@ -74,7 +75,7 @@ def main(name: str, argv: Sequence[str]) -> int:
     own.add_argument("-h", "--help", action="store_true")
     own.add_argument("--help_all", action="store_true")
     own.add_argument("--run", type=Path)
-    own.add_argument("--resume", action="store_true")
+    own.add_argument("--resume", nargs="?", const="yes", choices=("yes", "auto"))
     own.add_argument("--output", type=Path)
     own.add_argument("--overwrite", action="store_true")
     own.add_argument("--ckpt_path", type=Path)
@@ -95,10 +96,12 @@ def main(name: str, argv: Sequence[str]) -> int:
     if options.help_all:
         settings = ["--help"]
     elif name == "fit":
+        if options.resume == "auto" and not (run / "checkpoints" / checkpoint.LAST).is_file():
+            options.resume = None
         if options.resume:
             configs = [saved_config(run), *configs]
         if not any(word.startswith("--print_config") for word in settings):
-            start = options.ckpt_path or resume_from(run, options.resume)
+            start = options.ckpt_path or resume_from(run, bool(options.resume))
         defaults["logger"] = {
             "class_path": "pytorch_lightning.loggers.TensorBoardLogger",
             "init_args": {"save_dir": str(run), "name": "", "version": ""},
