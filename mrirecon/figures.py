@@ -1,12 +1,13 @@
-"""Pictures of reconstructions: a target, images beside it, and their errors below on one colour scale."""
+"""Pictures: a target, reconstructions beside it and their errors below on one colour scale; and simple curves."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from mrirecon.atomic import replacing
 from mrirecon.errors import InputError
@@ -95,3 +96,26 @@ def _save(figure: Figure, path: Path) -> Path:
     with replacing(path) as temporary:
         figure.savefig(temporary, format=kind, dpi=160)
     return path
+
+
+def curve(path: str | Path, lines: Mapping[str, Sequence[float]], x_label: str, y_label: str) -> Path:
+    """Draw named lines over 0, 1, 2, ... with their points; the last one in full colour, its values beside its points.
+
+    path: as for :func:`comparison`.
+    """
+    figure = Figure(figsize=(5.2, 3.4), facecolor="white", layout="constrained")
+    axes = figure.add_subplot()
+    *earlier, last = lines
+    for name in earlier:
+        axes.plot(lines[name], "o-", color="0.7", markersize=3, linewidth=1, label=name)
+    axes.plot(lines[last], "o-", color="#1f5fa8", markersize=4, label=last)
+    values = lines[last]
+    for i in {0, len(values) - 1, int(np.argmax(values))}:
+        axes.annotate(f"{values[i]:.1f}", (i, values[i]), (0, 6), textcoords="offset points", ha="center", fontsize=8)
+    axes.margins(y=0.15)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set(xlabel=x_label, ylabel=y_label)
+    axes.grid(alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, fontsize=8, loc="lower right")
+    return _save(figure, Path(path))

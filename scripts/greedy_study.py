@@ -172,17 +172,8 @@ class Study:
             *("--data.sampling.center_fractions", "[0.08]", "--data.sampling.mask_type", "equispaced_fraction"),
             *("--model.rows", str(ROWS), "--model.optimizer.init_args.lr", str(rate)),
             *("--trainer.max_epochs", str(epochs), "--trainer.check_val_every_n_epoch", str(EVERY)),
-            *(
-                "--trainer.enable_progress_bar",
-                "false",
-                "--trainer.enable_model_summary",
-                "false",
-                "--seed_everything",
-                str(seed),
-                "--run",
-                str(run),
-            ),
-            *("--resume", "auto"),
+            *("--trainer.enable_progress_bar", "false", "--trainer.enable_model_summary", "false"),
+            *("--seed_everything", str(seed), "--run", str(run), "--resume", "auto"),
         )
         (best,) = (run / "kept").glob("best*.ckpt")
         last = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)

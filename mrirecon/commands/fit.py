@@ -18,6 +18,7 @@ from mrirecon.commands.lightning import Cli, quieten, raised_by_lightning
 from mrirecon.commands.runs import checkpoints, default_run, read_card, resume_from, saved_config
 from mrirecon.data.module import FastMRIData
 from mrirecon.errors import InputError
+from mrirecon.training.curve import StageCurve
 from mrirecon.training.module import Reconstruction
 from mrirecon.training.panels import ImagePanels
 from mrirecon.training.watch import PARENT
@@ -106,7 +107,7 @@ def main(name: str, argv: Sequence[str]) -> int:
             "class_path": "pytorch_lightning.loggers.TensorBoardLogger",
             "init_args": {"save_dir": str(run), "name": "", "version": ""},
         }
-        defaults["callbacks"] = [*checkpoints(run), ImagePanels()]
+        defaults["callbacks"] = [*checkpoints(run), ImagePanels(), StageCurve(run)]
     else:
         if options.run is None and options.ckpt_path is None:
             raise InputError("name a run folder with --run, or cards with -c and a checkpoint with --ckpt_path")

@@ -1,0 +1,208 @@
+"""Greedy training on several processes, started as a user starts it; and the traps on the way there."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from pytorch_lightning.loops.training_epoch_loop import _TrainingEpochLoop
+from pytorch_lightning.trainer.connectors.signal_connector import _SignalConnector
+
+from mrirecon.cli import main
+from tests.commands.conftest import QUIET, SAMPLING, fit_words
+from tests.commands.test_fit import same
+
+PIPELINE = ["-c", "train/greedy_pipeline", "--model.net.init_args.n_steps", "4", "--trainer.max_epochs", "3"]
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def environment(**more: str) -> dict[str, str]:
+    """Bits are claimed for equal numbers of threads."""
+    return os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)} | more
+
+
+def fit(words: list[str], *before: str, **more: str) -> subprocess.Popen[str]:
+    command = [sys.executable, *(before or ("-m", "mrirecon")), *words]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment(**more))
+
+
+def end(process: subprocess.Popen[str], code: int = 0) -> str:
+    _, errors = process.communicate(timeout=150)
+    assert process.returncode == code, errors
+    assert "Traceback" not in errors
+    return errors
+
+
+def last(run: Path) -> dict[str, Any]:
+    return torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+
+
+def assert_same_training(a: Path, b: Path) -> None:
+    for key in ("state_dict", "optimizer_states", "lr_schedulers", "global_step", "epoch", "FastMRIData"):
+        same(last(a)[key], last(b)[key])
+
+
+@pytest.fixture(scope="module")
+def alone(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One process, without any strategy."""
+    run = tmp_path_factory.mktemp("alone") / "run"
+    end(fit(fit_words(data, run, *PIPELINE, "--trainer.strategy", "auto", "--trainer.devices", "1")))
+    return run
+
+
+@pytest.fixture(scope="module")
+def two(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("two")
+    card = folder / "spy.yaml"
+    spy = {"class_path": "tests.commands.spies.Spy", "init_args": {"folder": str(folder)}}
+    card.write_text(yaml.safe_dump({"trainer": {"callbacks": [spy]}}))
+    words = fit_words(data, folder / "run", *PIPELINE, "-c", str(card), "--trainer.devices", "2")
+    end(fit([*words, "--trainer.check_val_every_n_epoch", "3"]))
+    return folder
+
+
+def test_two_processes_train_what_one_trains(alone: Path, two: Path) -> None:
+    for key in ("state_dict", "optimizer_states", "lr_schedulers", "global_step"):
+        same(last(alone)[key], last(two / "run")[key])
+
+
+def test_processes_meet_only_to_begin_save_and_validate(two: Path) -> None:
+    """A broadcast before every batch, or scores that are merged in it, would lock the pipeline in step."""
+    found = [json.loads((two / f"{rank}.json").read_text()) for rank in range(2)]
+    for process in found:
+        met = {(batch, name) for batch, name in process["met"]}
+        assert met <= {(0, "broadcast_object_list"), *((5, name) for _, name in met)}, "six batches are an epoch"
+        assert process["shared_out"] == [[0, 1], [2, 3]] or len(process["shared_out"]) == 2
+    assert found[0]["read"] == found[1]["read"] and len(found[0]["read"]) == 18, "every stage sees the same batches"
+
+
+def test_lightning_still_has_what_is_switched_off() -> None:
+    assert callable(_TrainingEpochLoop._broadcast_sigterm_tensor) and callable(_SignalConnector._sigterm_notifier_fn)
+
+
+def test_a_killed_process_ends_the_job_and_the_run_goes_on_to_the_same_end(data, alone, tmp_path) -> None:
+    run = tmp_path / "run"
+    words = fit_words(data, run, *PIPELINE, "--trainer.devices", "4")
+    process = fit(words)
+    while not (run / "checkpoints" / "last.ckpt").exists() and process.poll() is None:
+        time.sleep(0.02)
+    children = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout.split()
+    os.kill(sorted(map(int, children))[1], signal.SIGKILL)
+    start = time.monotonic()
+    errors = end(process, 1)
+    assert time.monotonic() - start < 30 and "the process of rank 2 was killed by signal 9" in errors
+    assert "rank 0 (stage 0)" in errors and "epoch" in errors
+    assert not any(Path(f"/proc/{child}").exists() for child in children)
+    assert last(run)["epoch"] < 2
+    end(fit([*words, "--resume", "--trainer.devices", "3"]))
+    assert_same_training(alone, run)
+
+
+def test_a_run_of_two_processes_goes_on_in_one_and_end_to_end(data, alone, two, tmp_path) -> None:
+    ends = []
+    for name, run in (("alone", alone), ("two", two / "run")):
+        words = [
+            "fit",
+            "-c",
+            "models/pgd_resnet",
+            "-c",
+            "train/end_to_end",
+            *SAMPLING,
+            *QUIET,
+            "--data.path",
+            str(data),
+        ]
+        size = ["--model.net.init_args.n_steps", "4", "--model.net.init_args.denoiser.init_args.channels", "4"]
+        start = ["--model.init_from", str(run / "checkpoints" / "last.ckpt"), "--trainer.max_epochs", "1"]
+        assert main([*words, *size, *start, "--run", str(tmp_path / name)]) == 0
+        ends.append(last(tmp_path / name)["state_dict"])
+    same(*ends)
+    assert (
+        main(["fit", "--run", str(two / "run"), "--resume", "--trainer.devices", "1", "--trainer.max_epochs", "4"]) == 0
+    )
+    assert last(two / "run")["epoch"] == 3
+
+
+def port() -> str:
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        return str(free.getsockname()[1])
+
+
+def test_under_slurm_a_preempted_job_saves_queues_itself_again_and_goes_on(data, alone, tmp_path) -> None:
+    run = tmp_path / "run"
+    called = tmp_path / "called"
+    (tmp_path / "scontrol").write_text(f'#!/bin/sh\necho "$@" >> {called}\n')
+    (tmp_path / "scontrol").chmod(0o755)
+    job = {
+        "SLURM_JOB_ID": "42",
+        "SLURM_JOB_NAME": "greedy",
+        "SLURM_NTASKS": "2",
+        "SLURM_NTASKS_PER_NODE": "2",
+        "SLURM_JOB_NUM_NODES": "1",
+        "SLURM_NNODES": "1",
+        "SLURM_NODEID": "0",
+        "SLURM_NODELIST": "localhost",
+        "MASTER_ADDR": "localhost",
+        "MASTER_PORT": port(),
+        "PATH": f"{tmp_path}:{os.environ['PATH']}",
+    }
+    words = fit_words(data, run, *PIPELINE, "--trainer.devices", "2", "--resume", "auto")
+
+    def start() -> list[subprocess.Popen[str]]:
+        return [fit(words, **job, SLURM_PROCID=str(r), SLURM_LOCALID=str(r)) for r in range(2)]
+
+    tasks = start()
+    while not (run / "checkpoints" / "last.ckpt").exists() and tasks[0].poll() is None:
+        time.sleep(0.02)
+    for task in tasks:
+        task.send_signal(signal.SIGUSR1)
+    for task in tasks:
+        end(task, 143)
+    assert called.read_text() == "requeue 42\n"
+    assert last(run)["epoch"] < 2
+    for task in start():
+        end(task)
+    assert_same_training(alone, run)
+
+
+def test_torchrun_starts_it_too(data, alone, tmp_path) -> None:
+    words = fit_words(data, tmp_path / "run", *PIPELINE, "--trainer.devices", "2")
+    # Without the two dashes torchrun takes --run for an option of its own.
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "--", "mrirecon"]
+    end(fit(words, *launcher))
+    assert_same_training(alone, tmp_path / "run")
+
+
+STRATEGY = "--trainer.strategy.init_args"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--trainer.devices", "5"], "a pipeline of 5 processes for 4 stages, but each process needs a stage"),
+        (["--trainer.devices", "8"], f"use --trainer.devices 4, {STRATEGY}.replicas 2"),
+        (["--trainer.devices", "4", f"{STRATEGY}.replicas", "3"], "replicas is 3; expected a divisor"),
+        (["--trainer.devices", "2", f"{STRATEGY}.blocks", "[3,2]"], "blocks [3, 2] do not share 4 stages out"),
+        (["--trainer.devices", "2", "--model.net.init_args.share_weights", "true"], "stages 0 and 1 share weights"),
+        (["--trainer.devices", "2", "--model.stagewise.epochs", "1"], "stage-wise training has one stage at work"),
+        (["--trainer.devices", "2", "--trainer.max_time", "00:01:00:00"], "asks all processes for the time"),
+        (["--trainer.devices", "2", "--trainer.use_distributed_sampler", "true"], "use_distributed_sampler: false"),
+        (["--trainer.devices", "2", "--trainer.sync_batchnorm", "true"], "sync_batchnorm"),
+        (["--trainer.devices", "2", "--trainer.strategy", "auto"], "which does not know stages; add -c train/greedy_p"),
+    ],
+)
+def test_what_cannot_be_a_pipeline_is_refused_at_once(mrirecon, data, tmp_path, words, message) -> None:
+    done = mrirecon(*fit_words(data, tmp_path / "run", *PIPELINE, *words))
+    assert done.code == 2 and message in done.err
+    assert not (tmp_path / "run").exists()
