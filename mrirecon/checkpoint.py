@@ -29,6 +29,7 @@ from mrirecon.unrolled import Unrolled
 FORMAT = 1
 # What Lightning needs to go on with training, beside the weights.
 TRAINING = ("pytorch-lightning_version", "epoch", "global_step", "loops", "optimizer_states", "lr_schedulers")
+AVERAGE = "average.net."  # in front of the names of averaged weights, which are then the ones to use
 BEST, LAST = "best.ckpt", "last.ckpt"
 
 
@@ -128,7 +129,9 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _fill(net: nn.Module, checkpoint: dict[str, Any], path: Path) -> None:
-    weights = {k.removeprefix("net."): v for k, v in checkpoint["state_dict"].items() if k.startswith("net.")}
+    found = checkpoint["state_dict"]
+    prefix = AVERAGE if any(name.startswith(AVERAGE) for name in found) else "net."
+    weights = {name.removeprefix(prefix): value for name, value in found.items() if name.startswith(prefix)}
     try:
         net.load_state_dict(weights)
     except (RuntimeError, TypeError, AttributeError) as error:

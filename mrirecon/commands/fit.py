@@ -113,6 +113,7 @@ def main(name: str, argv: Sequence[str]) -> int:
             raise InputError("name a run folder with --run, or cards with -c and a checkpoint with --ckpt_path")
         if options.run is not None:
             configs = [saved_config(options.run, for_use=True), *configs]
+        defaults["enable_checkpointing"] = False
         start = options.ckpt_path or options.run
         options.output = options.output or (options.run or options.ckpt_path.parent) / "reconstructions"
     if start is not None:

@@ -12,6 +12,8 @@ from mrirecon.cards import locate
 from mrirecon.errors import InputError
 from mrirecon.training.latest import Latest
 
+FIT_ONLY = ("logger", "callbacks", "enable_checkpointing", "strategy", "devices", "num_nodes")
+
 
 def checkpoints(run: Path) -> list[Checkpoint]:
     """The best epoch by volume SSIM, and the latest state, to resume from."""
@@ -56,7 +58,7 @@ def saved_config(run: Path, for_use: bool = False) -> str:
     config = run / "config.yaml"
     try:
         settings = yaml.safe_load(config.read_text(encoding="utf-8"))
-        for key in ("logger", "callbacks", "strategy", "devices", "num_nodes") if for_use else ("logger",):
+        for key in FIT_ONLY if for_use else ("logger",):
             settings["trainer"].pop(key, None)
         return yaml.safe_dump({key: settings[key] for key in ("seed_everything", "trainer", "model", "data")})
     except FileNotFoundError:
