@@ -87,5 +87,6 @@ def stage_losses(
 
 def penalty(steps: list[nn.Module], x: Tensor) -> Tensor:
     """The penalties of a stage's denoisers, each counted once however often its step is used."""
-    penalties = [m.penalty().to(x.device) for m in nn.ModuleList(steps).modules() if isinstance(m, Denoiser)]
+    with torch.autocast(x.device.type, enabled=False):
+        penalties = [m.penalty().to(x.device) for m in nn.ModuleList(steps).modules() if isinstance(m, Denoiser)]
     return torch.stack(penalties).sum() if penalties else x.real.new_zeros(())
