@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection
 from copy import deepcopy
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from mrirecon.unrolled import Unrolled
 
@@ -26,7 +26,7 @@ class Average(nn.Module):
         self.register_buffer("updates", torch.zeros(len(net.steps), dtype=torch.int64))
 
     @torch.no_grad()
-    def follow(self, net: Unrolled, steps: Sequence[int]) -> None:
+    def follow(self, net: Unrolled, steps: Collection[int]) -> None:
         """Those steps of the network were updated."""
         for k in steps:
             n = self.updates[k]
@@ -36,3 +36,15 @@ class Average(nn.Module):
             for kept, buffer in zip(self.net.steps[k].buffers(), net.steps[k].buffers(), strict=True):
                 kept.copy_(buffer)
             self.updates[k] += 1
+
+
+def with_average(weights: dict[str, Tensor], average: Average | None) -> dict[str, Tensor]:
+    """Weights of a checkpoint, "net..." and perhaps "average...", for a training with or without an average.
+
+    An average that begins starts from the weights.
+    """
+    kept = {name: value for name, value in weights.items() if average is not None or not name.startswith("average.")}
+    if average is None or "average.updates" in weights:
+        return kept
+    started = {f"average.{name}": value for name, value in weights.items() if name.startswith("net.")}
+    return kept | started | {"average.updates": average.updates}

@@ -14,15 +14,13 @@ from torch import Tensor
 from mrirecon.checkpoint import load_weights
 from mrirecon.data.slices import Slice
 from mrirecon.errors import InputError
-from mrirecon.imaging import pose
 from mrirecon.inversion import invertible
 from mrirecon.losses import L1, Loss
-from mrirecon.physics import Problem
-from mrirecon.training.average import Average
+from mrirecon.training.average import Average, with_average
 from mrirecon.training.link import Link, Local
-from mrirecon.training.objective import Objective, objective, on_strip
+from mrirecon.training.objective import posed
 from mrirecon.training.partition import shared_stages, stage_costs
-from mrirecon.training.per_step import PerStep
+from mrirecon.training.per_step import PerStep, per_step
 from mrirecon.training.scoring import Scoring
 from mrirecon.training.stage_log import StageLog
 from mrirecon.training.stages import stage_losses, stages_of
@@ -139,7 +137,8 @@ class Reconstruction(Scoring):
             self.trainer.should_stop = True
 
     def training_step(self, batch: Slice, batch_idx: int) -> None:
-        problem, minimised = self.posed(batch)
+        draws = (self.seed, self.current_epoch, *batch.number)
+        problem, minimised = posed(batch, self.loss, self.rows, draws)
         self.link.begin(
             self.current_epoch,
             batch_idx,
@@ -154,7 +153,7 @@ class Reconstruction(Scoring):
         for name, gradient in self._gradients.items():
             self.get_parameter(name).grad = gradient.to(self.device)
         self._gradients = {}
-        size, draws = len(batch.kspace), (self.seed, self.current_epoch, *batch.number)
+        size = len(batch.kspace)
         for stage, loss, image in stage_losses(
             self.net, problem, minimised, self.stages, self.link, self.activations, draws, self.turn_of()
         ):
@@ -179,14 +178,6 @@ class Reconstruction(Scoring):
         place, group = group_of(batch, self.accumulate, int(self.trainer.num_training_batches))
         return place + 1 == group
 
-    def posed(self, batch: Slice) -> tuple[Problem, Objective]:
-        """What is trained on: the problem and the objective of a batch, whole or on a strip."""
-        problem, scale = pose(batch)
-        if self.rows is None:
-            return problem, objective(self.loss, batch, scale)
-        place = (self.seed, self.current_epoch, *batch.number)
-        return on_strip(self.rows, place, self.loss, batch, scale, problem)
-
     def update(self, optimizer: pl.core.optimizer.LightningOptimizer) -> None:
         """One update of every stage that this process trains, from the gradients of all replicas."""
         stages = [k for k in self.link.owned(len(self.stages)) if k in self.turn_of()]
@@ -199,7 +190,7 @@ class Reconstruction(Scoring):
             self.stage_log.update(k, clip_stage(weights[k], self.clip))
         optimizer.step()
         if self.average is not None:
-            self.average.follow(self.net, [i for k in stages for i in self.steps_of(k)])
+            self.average.follow(self.net, {i for k in stages for i in self.steps_of(k)})
 
     def turn_of(self) -> range:
         """The stages that learn at present."""
@@ -237,16 +228,8 @@ class Reconstruction(Scoring):
                 logger.log_metrics(found[1], step=found[0])
 
     def configure_optimizers(self) -> Any:
-        # One group per step, whatever the stages are, so that an optimiser's state fits every regime.
-        groups = [{"params": list(step.parameters()), "name": f"step_{k}"} for k, step in enumerate(self.net.steps)]
-        try:
-            optimizer = self.make_optimizer(groups)
-        except ValueError as error:
-            raise InputError(f"model.optimizer cannot be made: {error}") from None
-        if self.make_scheduler is None:
-            return optimizer
         epochs = self.trainer.max_epochs if self.turn is None else self.turn.rule.epochs
-        return [optimizer], [PerStep(optimizer, self.make_scheduler, epochs)]
+        return per_step(self.net, self.make_optimizer, self.make_scheduler, epochs)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.write_log()
@@ -260,13 +243,7 @@ class Reconstruction(Scoring):
             checkpoint["gradients"] = {name: g for part in self.link.gathered(found) for name, g in part.items()}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        weights = checkpoint["state_dict"]
-        if self.average is None or "average.updates" not in weights:  # the average begins, or is given up
-            own = {} if self.average is None else {f"average.{k}": v for k, v in self.average.state_dict().items()}
-            if self.average is not None:
-                own |= {f"average.{k}": v for k, v in weights.items() if k.startswith("net.")}
-            kept = {k: v for k, v in weights.items() if not k.startswith("average.")}
-            checkpoint["state_dict"] = kept | own
+        checkpoint["state_dict"] = with_average(checkpoint["state_dict"], self.average)
         if self.turn is not None and "stagewise" in checkpoint:
             self.turn.load_state_dict(checkpoint["stagewise"])
         self._gradients = checkpoint.get("gradients", {})

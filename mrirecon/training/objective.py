@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mrirecon.data.slices import Slice
-from mrirecon.imaging import magnitude, sense_target
+from mrirecon.imaging import magnitude, pose, sense_target
 from mrirecon.losses import Loss
 from mrirecon.physics import Problem, strip
 
@@ -49,13 +49,15 @@ def objective(loss: Loss, batch: Slice, scale: Tensor) -> Objective:
     return Objective(loss, batch.target / scale[:, 0], peak, lambda x: magnitude(x, batch.crop))
 
 
-def on_strip(
-    rows: int, seed: tuple[int, ...], loss: Loss, batch: Slice, scale: Tensor, problem: Problem
-) -> tuple[Problem, Objective]:
-    """The problem of a strip of neighbouring rows, its place drawn from ``seed``, and the objective of its image.
+def posed(batch: Slice, loss: Loss, rows: int | None, seed: tuple[int, ...]) -> tuple[Problem, Objective]:
+    """What is trained on: the scaled problem of a batch and its objective.
 
-    For a loss whose target is ``sense``.
+    rows: of a strip of neighbouring rows, its place drawn from ``seed``, for a loss whose target is ``sense``; None for
+        whole images.
     """
+    problem, scale = pose(batch)
+    if rows is None:
+        return problem, objective(loss, batch, scale)
     height = problem.AHy.shape[-2]
     rows = min(rows, height)
     start = int(np.random.default_rng(seed).integers(height - rows + 1))

@@ -6,14 +6,34 @@ Schedules are kept by step rather than by stage, so that their state fits every 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
+from pytorch_lightning.cli import LRSchedulerCallable, OptimizerCallable
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from mrirecon.errors import InputError
 from mrirecon.training.schedule import Cosine
+from mrirecon.unrolled import Unrolled
+
+
+def per_step(
+    net: Unrolled, make_optimizer: OptimizerCallable, make_scheduler: LRSchedulerCallable | None, epochs: int | None
+) -> Any:
+    """The optimiser of a network and its schedules, as Lightning's ``configure_optimizers`` gives them.
+
+    epochs: where a :class:`Cosine` ends that does not say it.
+
+    Raises InputError for settings that the optimiser refuses.
+    """
+    # One group per step, whatever the stages are, so that an optimiser's state fits every regime.
+    groups = [{"params": list(step.parameters()), "name": f"step_{k}"} for k, step in enumerate(net.steps)]
+    try:
+        optimizer = make_optimizer(groups)
+    except ValueError as error:
+        raise InputError(f"model.optimizer cannot be made: {error}") from None
+    return optimizer if make_scheduler is None else ([optimizer], [PerStep(optimizer, make_scheduler, epochs)])
 
 
 class PerStep:
@@ -21,12 +41,10 @@ class PerStep:
 
     optimizer: with one group per step of the network.
     make: makes the schedule of an optimiser.
-    epochs: where a :class:`Cosine` that does not say it ends.
+    epochs: as for :func:`per_step`.
     """
 
-    def __init__(
-        self, optimizer: Optimizer, make: Callable[[Optimizer], LRScheduler | ReduceLROnPlateau], epochs: int | None
-    ) -> None:
+    def __init__(self, optimizer: Optimizer, make: LRSchedulerCallable, epochs: int | None) -> None:
         self.optimizer = optimizer
         self.schedules = [make(_Group(optimizer, k)) for k in range(len(optimizer.param_groups))]
         for schedule in self.schedules:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -105,5 +104,7 @@ def test_two_processes_with_sleeping_stages_are_nearly_twice_as_fast(done: Path)
 def test_those_who_lose_a_process_name_rank_stage_and_batch(done: Path) -> None:
     first, last = results(done, "death")
     assert first.startswith("rank 0 (stage 0): lost rank 1 (stages 1 to 2), in epoch 0, batch ")
-    assert last.startswith("rank 2 (stage 3): lost rank 1 (stages 1 to 2), in epoch 0, batch 3")
-    assert math.isclose(int(first.split("batch ")[1].split()[0]), 4, abs_tol=1)
+    assert last.startswith("rank 2 (stage 3): lost rank 1 (stages 1 to 2), in epoch 0, batch ")
+    # What rank 1 had sent last may be lost with it; rank 0 is ahead by what is in flight.
+    assert int(last.split("batch ")[1].split()[0]) in (2, 3)
+    assert int(first.split("batch ")[1].split()[0]) in (3, 4, 5)
