@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -21,6 +20,7 @@ from pytorch_lightning.trainer.connectors.signal_connector import _SignalConnect
 from mrirecon.cli import main
 from tests.commands.conftest import QUIET, SAMPLING, fit_words
 from tests.commands.test_fit import same
+from tests.conftest import free_port
 
 # With all that might differ between processes: dropout, groups of batches, averaged weights, clipping, a schedule.
 MORE = ["--model.net.init_args.denoiser", "tests.commands.denoisers.Dropping", "--model.accumulate", "4"]
@@ -136,12 +136,6 @@ def test_a_run_of_two_processes_goes_on_in_one_and_end_to_end(data, alone, two, 
     assert last(two / "run")["epoch"] == 3
 
 
-def port() -> str:
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        return str(free.getsockname()[1])
-
-
 def test_under_slurm_a_preempted_job_saves_queues_itself_again_and_goes_on(data, alone, tmp_path) -> None:
     run = tmp_path / "run"
     called = tmp_path / "called"
@@ -157,7 +151,7 @@ def test_under_slurm_a_preempted_job_saves_queues_itself_again_and_goes_on(data,
         "SLURM_NODEID": "0",
         "SLURM_NODELIST": "localhost",
         "MASTER_ADDR": "localhost",
-        "MASTER_PORT": port(),
+        "MASTER_PORT": str(free_port()),
         "PATH": f"{tmp_path}:{os.environ['PATH']}",
     }
     words = fit_words(data, run, *PIPELINE, "--trainer.devices", "2", "--resume", "auto")

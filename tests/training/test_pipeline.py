@@ -10,14 +10,16 @@ import torch
 from torch import Tensor
 
 from mrirecon.training.link import GO_ON, STOP, Local
+from tests.conftest import free_port
 from tests.training import workers
 
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("pipeline")
+    port = free_port()
     context = torch.multiprocessing.get_context("spawn")
-    group = [context.Process(target=workers.main, args=(rank, folder)) for rank in range(4)]
+    group = [context.Process(target=workers.main, args=(rank, folder, port)) for rank in range(4)]
     for process in group:
         process.start()
     for process in group:

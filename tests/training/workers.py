@@ -219,12 +219,14 @@ CASES: dict[str, tuple[int, Callable[..., Any]]] = {
 }
 
 
-def main(rank: int, folder: Path) -> None:
+def main(rank: int, folder: Path, port: int) -> None:
     """All cases, one after the other, each in a process group of its own."""
     torch.set_num_threads(1)
+    # Not a file, which those who have nothing to do in a case would look at all the time.
+    store = dist.TCPStore("localhost", port, is_master=rank == 0, timeout=timedelta(minutes=3))
     for name, (world, case) in CASES.items():
         if rank < world:
-            place = f"file://{folder / name}"
-            dist.init_process_group("gloo", place, timedelta(minutes=3), rank=rank, world_size=world)
+            own = dist.PrefixStore(name, store)
+            dist.init_process_group("gloo", store=own, timeout=timedelta(minutes=3), rank=rank, world_size=world)
             torch.save(case(rank), folder / f"{name}-{rank}.pt")
             dist.destroy_process_group()
