@@ -1,4 +1,4 @@
-"""Write the README's tables from the measurements in benchmarks/, between their markers; never edit them by hand."""
+"""Write the tables of README and docs from the measurements in benchmarks/; never edit them by hand."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def main() -> int:
-    readme = ROOT / "README.md"
-    readme.write_text(filled(readme.read_text(encoding="utf-8")), encoding="utf-8")
+    for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+        page.write_text(filled(page.read_text(encoding="utf-8")), encoding="utf-8")
     return 0
 
 

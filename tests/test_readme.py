@@ -1,4 +1,4 @@
-"""The README is true: its commands parse, its Python runs, its tables are those of the committed measurements."""
+"""README and docs are true: commands parse, Python runs, tables are those of the committed measurements."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from mrirecon.cards import locate
 from mrirecon.cli import COMMANDS
 
 ROOT = Path(__file__).resolve().parents[1]
-TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"```bash\n(.*?)```", TEXT, re.DOTALL)
+PAGES = {path: path.read_text(encoding="utf-8") for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))}
+BLOCKS = [block for text in PAGES.values() for block in re.findall(r"```bash\n(.*?)```", text, re.DOTALL)]
 LINES = [line.split("#")[0].strip() for block in BLOCKS for line in block.split("\n")]
-COMMANDS_USED = [line.split() for line in LINES if line.startswith("mrirecon ")]
+# mrirecon, also where torchrun starts it
+COMMANDS_USED = [line[line.index("mrirecon ") :].split() for line in LINES if re.match("mrirecon |torchrun ", line)]
 
 
 @pytest.mark.parametrize("words", COMMANDS_USED, ids=" ".join)
@@ -35,15 +36,18 @@ def test_a_command_and_its_options_exist(words: list[str], capsys: pytest.Captur
 
 
 def test_the_python_runs() -> None:
-    for block in re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL):
-        subprocess.run([sys.executable, "-W", "error", "-c", block], capture_output=True, check=True)
+    for text in PAGES.values():
+        for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
+            subprocess.run([sys.executable, "-W", "error", "-c", block], capture_output=True, check=True)
 
 
 def test_every_link_to_a_file_leads_somewhere() -> None:
-    for target in re.findall(r"\]\(([^)#]+)\)", TEXT):
-        assert target.startswith("http") or (ROOT / target).exists(), target
+    for page, text in PAGES.items():
+        for target in re.findall(r"\]\(([^)#]+)\)", text):
+            assert target.startswith("http") or (page.parent / target).exists(), target
 
 
 def test_the_tables_are_those_of_the_measurements(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(ROOT / "scripts"))
-    assert importlib.import_module("readme_tables").filled(TEXT) == TEXT, "run python scripts/readme_tables.py"
+    filled = importlib.import_module("readme_tables").filled
+    assert all(filled(text) == text for text in PAGES.values()), "run python scripts/readme_tables.py"
