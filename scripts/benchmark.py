@@ -1,7 +1,8 @@
-"""Speed of mrirecon beside its peers, in one run: scripts/benchmark.py NAME [--json FILE] [--setup-peers].
+"""What mrirecon costs, measured in one run: scripts/benchmark.py NAME [--json FILE] [--setup-peers].
 
-The peers live in an environment of their own, which --setup-peers makes (.peers, about 2 GB). Where it exists, both
-sides are measured in it, in one process; where it does not, the peers that are not installed are named as missing.
+``greedy`` compares ways of training; ``operators`` and ``loader`` stand beside peers, which live in an environment of
+their own, made by --setup-peers (.peers, about 2 GB). Where it exists, both sides are measured in it, in one process;
+where it does not, the peers that are not installed are named as missing.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from benchmarks.measure import Report, show, write_json
 
 from benchmarks import peers
 
-NAMES = ("operators", "loader")
+BESIDE_PEERS = ("operators", "loader")
+NAMES = (*BESIDE_PEERS, "greedy")
 
 
 def main() -> None:
@@ -28,7 +30,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.setup_peers:
         peers.set_up()
-    if peers.PYTHON.exists() and Path(sys.prefix).resolve() != peers.FOLDER:
+    if arguments.name in BESIDE_PEERS and peers.PYTHON.exists() and Path(sys.prefix).resolve() != peers.FOLDER:
         sys.exit(in_peers_environment(arguments))
     report: Report = importlib.import_module(f"benchmarks.{arguments.name}").measure()
     show(report)

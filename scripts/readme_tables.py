@@ -46,13 +46,21 @@ def loader(report: dict) -> str:
     return "\n".join(lines + [f"| {r['side']} | {r['slices_per_s']:.0f} |" for r in report["rows"]])
 
 
+def greedy(report: dict) -> str:
+    rows = [r for r in report["rows"] if r["table"] == "depth"]
+    cells = {(r["unrolls"], r["regime"]): f"{r['cpu_s']:.2f} s, {r['saved_MB']:.0f} MB" for r in rows}
+    depths, regimes = (list(dict.fromkeys(keys)) for keys in zip(*cells, strict=True))
+    lines = [f"| unrolls | {' | '.join(regimes)} |", "|---" * (len(regimes) + 1) + "|"]
+    return "\n".join(lines + [f"| {n} | {' | '.join(cells[n, regime] for regime in regimes)} |" for n in depths])
+
+
 def machine(report: dict) -> str:
     versions = ", ".join(f"{name} {v}" for name, v in report["versions"].items() if v != "not installed")
     computer = report["machine"]
     return f"<sub>{report['date']}, {computer['cpu']}, {computer['cores']} cores, no GPU; {versions}</sub>"
 
 
-TABLES = {"measured_brain": markdown, "operators": operators, "loader": loader}
+TABLES = {"measured_brain": markdown, "operators": operators, "loader": loader, "greedy": greedy}
 
 if __name__ == "__main__":
     sys.exit(main())

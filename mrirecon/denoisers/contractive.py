@@ -121,7 +121,10 @@ class Contractive(Denoiser):
 
 def _slope(weight: Tensor) -> Tensor:
     """The gradient of :func:`norm_bound`, fit for use in a graph even if it is first asked for during validation."""
-    with torch.inference_mode(False), torch.enable_grad():
+    # Hooks of its own keep its tensors from activation checkpointing, which would miss them in the recomputation, where
+    # the slope is known.
+    kept_here = torch.autograd.graph.saved_tensors_hooks(lambda x: x, lambda x: x)
+    with torch.inference_mode(False), torch.enable_grad(), kept_here:
         w = weight.detach().clone().requires_grad_()
         return torch.autograd.grad(norm_bound(w), w)[0]
 

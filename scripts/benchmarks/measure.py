@@ -1,4 +1,4 @@
-"""The common form of all benchmarks: sides that alternate, medians, one table, one JSON file.
+"""The common form of all benchmarks: sides that alternate, medians, tables, one JSON file.
 
 A benchmark is a module of this folder with ``measure() -> Report``.
 """
@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from importlib.metadata import PackageNotFoundError, version
+from itertools import groupby
 from pathlib import Path
 from random import Random
 from statistics import median
@@ -39,9 +40,9 @@ class Goal(NamedTuple):
 class Report:
     """What a benchmark found.
 
-    rows: one mapping of column to value per line of the table, all with the same columns.
+    rows: one mapping of column to value per line; consecutive ones with the same columns are one table.
     goals: figures with a bound; one that could not be measured is left out.
-    missing: peers that are not installed, or gave a wrong result, with the reason.
+    missing: sides that were not measured, with the reason: not installed, a wrong result, a refusal.
     packages: distributions whose versions belong to the figures.
     """
 
@@ -51,8 +52,20 @@ class Report:
     missing: Mapping[str, str] = field(default_factory=dict)
 
 
+class Taken(NamedTuple):
+    """What one call took, in seconds: by the clock, and of the processor in all threads of this process."""
+
+    wall: float
+    cpu: float
+
+
 def alternate(sides: Mapping[str, Side], repeats: int = 15, warm_up: int = 2) -> dict[str, float]:
-    """Seconds per call of each side, the median of ``repeats``.
+    """Seconds per call of each side, the median of ``repeats``."""
+    return {name: median(t.wall for t in taken) for name, taken in in_turn(sides, repeats, warm_up).items()}
+
+
+def in_turn(sides: Mapping[str, Side], repeats: int = 15, warm_up: int = 2) -> dict[str, list[Taken]]:
+    """What each of ``repeats`` calls took, for each side.
 
     The sides take turns, so that a busy moment of the machine falls on all of them alike, and in an order drawn anew
     for each round, since a side meets the caches and the memory as the one before it has left them.
@@ -60,25 +73,25 @@ def alternate(sides: Mapping[str, Side], repeats: int = 15, warm_up: int = 2) ->
     for side in sides.values():
         for _ in range(warm_up):
             side()
-    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    taken: dict[str, list[Taken]] = {name: [] for name in sides}
     order, rng = list(sides), Random(0)
     for _ in range(repeats):
         rng.shuffle(order)
         for name in order:
-            start = time.perf_counter()
+            wall, cpu = time.perf_counter(), time.process_time()
             sides[name]()
-            seconds[name].append(time.perf_counter() - start)
-    return {name: median(taken) for name, taken in seconds.items()}
+            taken[name].append(Taken(time.perf_counter() - wall, time.process_time() - cpu))
+    return taken
 
 
 def show(report: Report) -> None:
-    """The table, the goals, and who was missing."""
-    columns = list(report.rows[0])
-    lines = [columns, *([written(row[column]) for column in columns] for row in report.rows)]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(columns))]
-    for line in lines:
-        print("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip())
-    print()
+    """The tables, the goals, and who was missing."""
+    for columns, rows in groupby(report.rows, key=list):
+        lines = [columns, *([written(value) for value in row.values()] for row in rows)]
+        widths = [max(len(line[i]) for line in lines) for i in range(len(columns))]
+        for line in lines:
+            print("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip())
+        print()
     for name, goal in report.goals.items():
         sign = "<=" if goal.better == "lower" else ">="
         print(f"{name:36s} {goal.value:7.2f}  goal {sign} {goal.bound:g}  {'met' if goal.met else 'NOT MET'}")

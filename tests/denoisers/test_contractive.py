@@ -7,6 +7,7 @@ import copy
 import pytest
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from mrirecon.denoisers import Contractive, contractive
 from mrirecon.denoisers.contractive import norm_bound
@@ -154,6 +155,18 @@ def test_norms_are_found_once_for_all_of_a_batch(monkeypatch: pytest.MonkeyPatch
     kernels = net.kernels()
     assert len(calls) == 10
     assert all(torch.equal(a, b) for a, b in zip(kernels, copy.deepcopy(net).kernels(), strict=True))
+
+
+def test_activations_can_be_recomputed_when_the_norms_were_found_in_the_forward_pass() -> None:
+    """What finding them saved was missed in the recomputation, which has them; so every batch ended in an error."""
+    net, x = trained(), image(2, 1, 9, 12)
+    gradients = []
+    for run in (net, lambda x: checkpoint(net, x, use_reentrant=False)):
+        net._slopes = (None, [])
+        net.zero_grad()
+        run(x).abs().sum().backward()
+        gradients.append([p.grad.clone() for p in net.parameters()])
+    assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
 
 
 def test_the_same_weights_give_the_same_image_after_saving_and_loading() -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import importlib
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 ROOT = Path(__file__).resolve().parents[2]
 # As the issue that asked for them says.
@@ -23,6 +25,12 @@ GOALS = {
         "fastest_peer_vs_normal_brain_2d": ("higher", 2.0),
     },
     "loader": {"loader_vs_fastmri": ("higher", 3.0)},
+    "greedy": {
+        "greedy_memory_32_vs_4": ("lower", 1.05),
+        "checkpoint_time_vs_greedy": ("higher", 1.25),
+        "greedy_time_vs_end_to_end": ("lower", 1.03),
+        "pipeline_vs_ceiling": ("higher", 0.95),
+    },
 }
 
 
@@ -82,3 +90,65 @@ def test_without_fastmri_the_loader_has_no_goal_and_says_so(monkeypatch) -> None
 
 def absent_reader(*_: object) -> None:
     raise ModuleNotFoundError("No module named 'fastmri'")
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.usefixtures("scripts", "one_thread")
+def test_greedy_training_is_measured_beside_the_others(tmp_path, monkeypatch, capsys) -> None:
+    benchmark = importlib.import_module("benchmark")
+    greedy = importlib.import_module("benchmarks.greedy")
+    small = greedy.Case(n_steps=2, channels=4, size=16, device="cpu")
+    blocks = greedy.Blocks(small, n_batches=2, n_rounds=2)
+    measured = greedy.measure
+    monkeypatch.setattr(greedy, "measure", lambda: measured(greedy.Plan(small, (2, 4), small, small, blocks, 2)))
+    monkeypatch.setattr(importlib.import_module("benchmarks.greedy_rows"), "growth", lambda case, regime: 1)
+    monkeypatch.setattr(importlib.import_module("benchmarks.peers"), "PYTHON", Path(sys.executable))
+    monkeypatch.setattr(sys, "argv", ["benchmark.py", "greedy", "--json", str(tmp_path / "figures.json")])
+    benchmark.main()
+    shown = capsys.readouterr().out
+    report = json.loads((tmp_path / "figures.json").read_text())
+    assert {key: (goal["better"], goal["bound"]) for key, goal in report["goals"].items()} == GOALS["greedy"]
+    assert "inverted, PGD t=1, Contractive (step_size is 1" in shown
+    tables: dict[str, list[dict]] = {}
+    for row in report["rows"]:
+        tables.setdefault(row["table"], []).append(row)
+    assert all(shown.count(f"\n{name} ") >= len(rows) for name, rows in tables.items())
+    saved = {(row["regime"], row["unrolls"]): row["saved_MB"] for row in tables["depth"]}
+    assert saved["greedy", 4] == saved["greedy", 2] <= saved["checkpointed", 4] < saved["end-to-end", 4]
+    assert saved["end-to-end", 4] == pytest.approx(2 * saved["end-to-end", 2], rel=0.05)
+    nodes = {(row["regime"], row["step_size"]): (row["fft_nodes"], row["input_gradients"]) for row in tables["graph"]}
+    # Two transforms in every step but the first; six convolutions in each of two steps.
+    assert nodes["end-to-end", "learned"] == (2, 12) and nodes["greedy", "learned"] == (0, 12)
+    assert nodes["greedy", "fixed"] == (0, 10), "only the step size needs the first convolution's input gradient"
+    errors = {row["regime"]: row["gradient_error"] for row in tables["invertible"]}
+    assert errors["end-to-end"] == errors["checkpointed"] == 0 < errors["inverted"] < 1e-3
+    assert "| unrolls | end-to-end |" in importlib.import_module("readme_tables").greedy(report)
+
+
+@pytest.mark.usefixtures("scripts")
+def test_a_fresh_process_grows_by_what_autograd_keeps() -> None:
+    training, memory = (importlib.import_module(f"benchmarks.greedy_{name}") for name in ("training", "memory"))
+    case = training.Case(n_steps=8, channels=64, size=64, device="cpu")
+    kept = memory.saved_bytes(training.Training(case, "end-to-end"))
+    assert kept < memory.growth(case, "end-to-end") < 3 * kept
+
+
+@pytest.mark.usefixtures("scripts")
+def test_bytes_are_counted_as_torch_documents_what_an_operation_saves() -> None:
+    """Of exp its result, of a product by itself the factor; a storage once, and no longer than it lives."""
+    memory = importlib.import_module("benchmarks.greedy_memory")
+    weight = torch.ones(10, requires_grad=True)
+    saved = memory._Saved([weight])
+    with torch.autograd.graph.saved_tensors_hooks(saved.add, lambda x: x):
+        for _ in range(3):
+            x = weight.exp()
+            (x * x).sum().backward()
+            del x
+    assert saved.peak == 40
