@@ -13,7 +13,8 @@ from mrirecon.denoisers import Contractive, Denoiser, ResNet
 from mrirecon.errors import InputError
 from mrirecon.inversion import TOLERANCE, inverse_errors, relative_error
 from mrirecon.physics import Problem, sense
-from mrirecon.training.stages import Local, stage_losses, stages_of
+from mrirecon.training.link import Local
+from mrirecon.training.stages import stage_losses, stages_of
 from mrirecon.unrolled import Activations, ModelBased, ProximalGradient, Unrolled, model_based, proximal_gradient, run
 
 BUILDS: dict[str, Callable[..., Unrolled]] = {
