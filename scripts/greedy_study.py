@@ -37,7 +37,9 @@ import h5py
 import numpy as np
 import scipy.stats
 import torch
-from benchmarks.measure import installed, machine
+from benchmarks.greedy_memory import saved_bytes
+from benchmarks.greedy_training import Case, Training
+from benchmarks.measure import in_turn, installed, machine
 from measured_scan import finished, masks
 
 from mrirecon.checkpoint import build, load
@@ -52,8 +54,7 @@ from mrirecon.imaging import magnitude, pose, sense_target
 from mrirecon.metrics import body_mask, psnr_inside, ssim_inside
 from mrirecon.physics import Problem, sense
 from mrirecon.physics.sampling import Sampling
-from mrirecon.training.link import Local
-from mrirecon.training.stages import stage_losses, stages_of
+from mrirecon.training.stages import stages_of
 from mrirecon.unrolled import Activations, Unrolled
 
 SIZE, ROWS = 128, 32  # images of 128 x 128, trained on strips of 32 rows
@@ -207,6 +208,7 @@ class Study:
             "size": {"pixels": SIZE, "rows": ROWS, "volumes": VOLUMES, "epochs": EPOCHS, "patience": PATIENCE * EVERY},
             "rates": {name: self.rate(name) for name in NETWORKS},
             "seconds_per_update": self.done["seconds"],
+            "saved_MB": {name: 1e-6 * saved_bytes(Step(network)) for name, network in NETWORKS.items()},
             "weights": {name: sum(p.numel() for p in n.make().parameters()) for name, n in NETWORKS.items()},
             "cpu_hours": sum(line["seconds"] for key, line in self.done.items() if key != "seconds") / 3600,
             "rows": rows,
@@ -273,28 +275,24 @@ def best_score(checkpoint: Line) -> float:
     return float(best)
 
 
+class Step(Training):
+    """An update of a network on a strip of noise."""
+
+    def __init__(self, network: Network) -> None:
+        g = torch.Generator().manual_seed(0)
+        maps = torch.randn(1, 1, 6, ROWS, SIZE, dtype=torch.complex64, generator=g)
+        maps = maps / maps.abs().square().sum(2, keepdim=True).sqrt()
+        x = torch.randn(1, 1, ROWS, SIZE, dtype=torch.complex64, generator=g)
+        A = sense(maps, (torch.rand(1, 1, 1, SIZE, generator=g) < 0.3).float())
+        self.case, self.net, self.activations = Case(network.steps), network.make(), network.activations
+        self.stages, self.batch = stages_of(network.steps, network.per_stage), (Problem.pose(A, A(x)), x)
+        self.optimizer = torch.optim.Adam(self.net.parameters(), 1e-4)
+
+
 def step_seconds() -> dict[str, float]:
     """Seconds of one update of each network, one thread; the networks take turns."""
-    g = torch.Generator().manual_seed(0)
-    maps = torch.randn(1, 1, 6, ROWS, SIZE, dtype=torch.complex64, generator=g)
-    x = torch.randn(1, 1, ROWS, SIZE, dtype=torch.complex64, generator=g)
-    A = sense(
-        maps / maps.abs().square().sum(2, keepdim=True).sqrt(), (torch.rand(1, 1, 1, SIZE, generator=g) < 0.3) * 1.0
-    )
-    problem = Problem.pose(A, A(x))
-    taken: dict[str, list[float]] = {name: [] for name in NETWORKS}
-    nets = {name: network.make() for name, network in NETWORKS.items()}
-    optimizers = {name: torch.optim.Adam(net.parameters()) for name, net in nets.items()}
-    for _, (name, network) in product(range(9), NETWORKS.items()):
-        start = time.perf_counter()
-        optimizers[name].zero_grad()
-        stages = stages_of(network.steps, network.per_stage)
-        losses = stage_losses(nets[name], problem, lambda z: (z - x).abs().mean(), stages, Local(), network.activations)
-        for output in losses:
-            output.loss.backward()
-        optimizers[name].step()
-        taken[name].append(time.perf_counter() - start)
-    return {name: median(seconds[2:]) for name, seconds in taken.items()}
+    taken = in_turn({name: Step(network).step for name, network in NETWORKS.items()}, 7)
+    return {name: median(t.wall for t in times) for name, times in taken.items()}
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import json
 import re
 import sys
 from pathlib import Path
+from statistics import fmean
 
 from measured_scan import markdown
 
@@ -50,8 +51,51 @@ def greedy(report: dict) -> str:
     rows = [r for r in report["rows"] if r["table"] == "depth"]
     cells = {(r["unrolls"], r["regime"]): f"{r['cpu_s']:.2f} s, {r['saved_MB']:.0f} MB" for r in rows}
     depths, regimes = (list(dict.fromkeys(keys)) for keys in zip(*cells, strict=True))
-    lines = [f"| unrolls | {' | '.join(regimes)} |", "|---" * (len(regimes) + 1) + "|"]
-    return "\n".join(lines + [f"| {n} | {' | '.join(cells[n, regime] for regime in regimes)} |" for n in depths])
+    ratios = {r["unrolls"]: r for r in report["rows"] if r["table"] == "ratios" and r["coils"] == rows[0]["coils"]}
+    lines = [
+        f"| unrolls | {' | '.join(regimes)} | checkpointed / greedy (predicted) |",
+        "|---" * (len(regimes) + 2) + "|",
+    ]
+    for n in depths:
+        ratio = f"{ratios[n]['checkpointed/greedy']:.2f} ({ratios[n]['predicted']:.2f})"
+        lines.append(f"| {n} | {' | '.join(cells[n, regime] for regime in regimes)} | {ratio} |")
+    lines += ["", "| on two cores, one thread each | batches/s | of the ceiling |", "|---|---|---|"]
+    ways = [r for r in report["rows"] if r["table"] == "pipeline"]
+    return "\n".join(lines + [f"| {r['way']} | {r['batches_per_s']:.2f} | {r['of_ceiling']:.2f} |" for r in ways])
+
+
+def greedy_study(report: dict) -> str:
+    lines = [
+        "| equal | network | activations | weights | updates | simulated: PSNR (dB) | against the first | SSIM | "
+        "measured slice: PSNR (dB) | against the first | SSIM |",
+        "|---" * 11 + "|",
+    ]
+    for r in report["rows"]:
+        cells = [r["budget"], r["network"], f"{report['saved_MB'][r['network']]:.1f} MB"]
+        cells += [f"{report['weights'][r['network']]:,}", f"{fmean(r['updates']):.0f}"]
+        for data in ("simulated", "measured"):
+            cells += [f"{r[f'{data}_psnr']:.2f}", against(r.get(f"{data}_psnr_difference")), f"{r[f'{data}_ssim']:.3f}"]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def against(difference: dict | None) -> str:
+    if difference is None:
+        return ""
+    low, high = difference["interval"]
+    return f"{difference['mean']:+.2f} [{low:+.2f}, {high:+.2f}] {difference['verdict']}"
+
+
+def kills(report: dict) -> str:
+    killed = [kill for row in report["rows"] for kill in row["kills"]]
+    alone = sum(kill["processes"] == 1 for kill in killed)
+    return "\n".join(
+        [
+            "| killed trainings | kills, of them in one process | ended with the same bits |",
+            "|---|---|---|",
+            f"| {len(report['rows'])} | {len(killed)}, {alone} | {report['equal']} |",
+        ]
+    )
 
 
 def machine(report: dict) -> str:
@@ -60,7 +104,14 @@ def machine(report: dict) -> str:
     return f"<sub>{report['date']}, {computer['cpu']}, {computer['cores']} cores, no GPU; {versions}</sub>"
 
 
-TABLES = {"measured_brain": markdown, "operators": operators, "loader": loader, "greedy": greedy}
+TABLES = {
+    "measured_brain": markdown,
+    "operators": operators,
+    "loader": loader,
+    "greedy": greedy,
+    "greedy_study": greedy_study,
+    "kills": kills,
+}
 
 if __name__ == "__main__":
     sys.exit(main())

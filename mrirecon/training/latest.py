@@ -22,6 +22,9 @@ from mrirecon.training.watch import PARENT
 class Latest(Checkpoint):
     """Saves ``last.ckpt`` at the end of every epoch, every so many minutes, and before a run is stopped by a signal.
 
+    Several processes save at the end of epochs that they validate, and of the last one: between other epochs the
+    pipeline stays full.
+
     SIGTERM, and SIGUSR1 under SLURM, are only noted when they come. The first process passes them on with the images of
     the next batch, so that all processes save and stop after the same update, and none saves inside a signal handler
     while others wait for its image. After SIGUSR1 the job is put back into SLURM's queue.
@@ -74,6 +77,8 @@ class Latest(Checkpoint):
                 self.stop(trainer)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.world_size > 1 and not (trainer.fit_loop.epoch_loop._should_check_val_epoch() or _ends(trainer)):
+            return
         self.save(trainer)
         # All processes have met to save, so that a word more costs nothing.
         if trainer.strategy.broadcast(self.signal) is not None:
@@ -89,3 +94,9 @@ class Latest(Checkpoint):
         job = os.environ.get("SLURM_JOB_ID")
         if self.signal == signal.SIGUSR1 and job is not None and trainer.is_global_zero:
             subprocess.run(["scontrol", "requeue", job], check=False)
+
+
+def _ends(trainer: pl.Trainer) -> bool:
+    """Whether training ends with the present epoch."""
+    epochs, steps = trainer.max_epochs, trainer.max_steps
+    return trainer.should_stop or trainer.current_epoch + 1 == epochs or 0 <= steps <= trainer.global_step

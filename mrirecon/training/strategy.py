@@ -12,6 +12,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint, OnExceptionCheckpoint, 
 from pytorch_lightning.strategies import DDPStrategy
 from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities.exceptions import SIGTERMException
+from pytorch_lightning.utilities.rank_zero import rank_zero_info
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -138,6 +139,14 @@ class StageParallel(DDPStrategy):
 
     def on_validation_start(self) -> None:
         self.spread()
+
+    def training_step(self, *args: Any, **kwargs: Any) -> Any:
+        pipeline = self.pipeline
+        untold = pipeline is not None and pipeline.blocks is None
+        output = super().training_step(*args, **kwargs)
+        if untold and pipeline is not None and pipeline.blocks is not None and pipeline.length > 1:
+            rank_zero_info("stages by process: " + " | ".join(", ".join(map(str, b)) for b in pipeline.blocks))
+        return output
 
     def validation_step(self, *args: Any, **kwargs: Any) -> Any:
         module = self.lightning_module

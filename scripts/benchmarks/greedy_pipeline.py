@@ -18,6 +18,7 @@ from tempfile import TemporaryDirectory
 
 import torch
 import torch.distributed as dist
+from torch.multiprocessing.spawn import spawn
 
 from benchmarks.greedy_training import Case, batch, losses, network
 from mrirecon.training.link import Link, Local
@@ -40,7 +41,7 @@ class Blocks:
 def batches_per_second(blocks: Blocks) -> dict[str, list[float]]:
     """Of each way of training, in every round: batches that have gone through all stages."""
     with TemporaryDirectory() as folder:
-        torch.multiprocessing.spawn(_process, (Path(folder), blocks), nprocs=2)
+        spawn(_process, (Path(folder), blocks), nprocs=2)
         found: dict[str, list[float]] = json.loads((Path(folder) / "found.json").read_text())
     return found
 

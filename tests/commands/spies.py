@@ -23,13 +23,14 @@ class Spy(pl.Callback):
     def __init__(self, folder: str) -> None:
         self.folder = Path(folder)
         self.read: list[tuple[int, ...]] = []
-        self.met: list[tuple[int, str]] = []
-        self.batch = 0
+        self.met: list[tuple[int, int, str]] = []
+        self.place = (0, 0)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         def spied(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
             def call(*args: Any, **kwargs: Any) -> Any:
-                self.met.append((self.batch, name))
+                if not kwargs.get("async_op"):
+                    self.met.append((*self.place, name))
                 return original(*args, **kwargs)
 
             return call
@@ -41,7 +42,7 @@ class Spy(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         self.read.append((trainer.current_epoch, *batch.number))
-        self.batch = batch_idx
+        self.place = (trainer.current_epoch, batch_idx)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         found = {"read": self.read, "met": self.met, "shared_out": [list(b) for b in pl_module.link.blocks]}

@@ -11,7 +11,8 @@ from mrirecon.errors import InputError
 from mrirecon.physics import Problem, sense
 from mrirecon.training.link import Local
 from mrirecon.training.stages import stage_losses, stages_of
-from mrirecon.unrolled import Activations, Unrolled, proximal_gradient
+from mrirecon.unrolled import Activations, Unrolled, proximal_gradient, run
+from tests.training.workers import Noisy
 
 
 @pytest.fixture
@@ -71,6 +72,37 @@ def test_a_stage_learns_from_its_own_loss_alone(net: Unrolled, problem: Problem,
         x = x.detach()
     assert equal(staged, alone)
     assert not equal(staged, gradients(net, problem, None))
+
+
+@pytest.mark.parametrize("steps_per_stage", [1, 2, 4])
+def test_no_gradient_crosses_the_border_of_a_stage(net: Unrolled, problem: Problem, steps_per_stage: int) -> None:
+    stages = stages_of(6, steps_per_stage)
+    for output in stage_losses(net, problem, loss, stages, Local()):
+        net.zero_grad()
+        output.loss.backward()
+        reached = {i for i, step in enumerate(net.steps) for p in step.parameters() if p.grad is not None}
+        assert reached == set(range(6)[stages[output.stage]])
+
+
+def test_only_trained_stages_run_and_learn(net: Unrolled, problem: Problem) -> None:
+    (output,) = stage_losses(net, problem, loss, stages_of(6, 2), Local(), trained=range(1, 2))
+    output.loss.backward()
+    assert [step.step_size.grad is not None for step in net.steps] == [False, False, True, True, False, False]
+    assert torch.equal(output.image, run(net.sequence[:4], problem.AHy, problem))
+
+
+def test_random_numbers_of_a_stage_depend_on_its_seed_and_number_alone(problem: Problem) -> None:
+    net = proximal_gradient(Noisy, n_steps=3)
+
+    def images(seed: int, trained: range | None = None) -> list[Tensor]:
+        torch.rand(3)  # whatever else draws
+        return [
+            o.image for o in stage_losses(net, problem, loss, stages_of(3, 1), Local(), "stored", (seed, 4), trained)
+        ]
+
+    first = images(1)
+    assert equal(first, images(1)) and not equal(first, images(2))
+    assert equal(first[2:], images(1, range(2, 3)))
 
 
 def test_the_stages_cover_every_step_once() -> None:
