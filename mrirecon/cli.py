@@ -12,7 +12,7 @@ from importlib import import_module
 
 from mrirecon import __version__
 from mrirecon.errors import InputError, ProcessLost
-from mrirecon.training.watch import PARENT
+from mrirecon.training.watch import PARENT, end_with_parent
 
 COMMANDS = {
     "simulate": "write multi-coil volumes with known truth, in fastMRI layout",
@@ -42,6 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if name not in COMMANDS:
             print(f"mrirecon: there is no command {name!r}\n\n{overview()}", file=sys.stderr)
             return 2
+        if PARENT in os.environ:
+            end_with_parent()
         if name in LIGHTNING:
             return int(import_module("mrirecon.commands.fit").main(name, rest))
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that temporary files are removed

@@ -97,12 +97,11 @@ def main(name: str, argv: Sequence[str]) -> int:
     if options.help_all:
         settings = ["--help"]
     elif name == "fit":
-        if options.resume == "auto" and not (run / "checkpoints" / checkpoint.LAST).is_file():
-            options.resume = None
-        if options.resume:
+        last = run / "checkpoints" / checkpoint.LAST
+        if options.resume == "yes" or (options.resume == "auto" and last.is_file()):
             configs = [saved_config(run), *configs]
         if not any(word.startswith("--print_config") for word in settings):
-            start = options.ckpt_path or resume_from(run, bool(options.resume))
+            start = options.ckpt_path or resume_from(run, options.resume)
         defaults["logger"] = {
             "class_path": "pytorch_lightning.loggers.TensorBoardLogger",
             "init_args": {"save_dir": str(run), "name": "", "version": ""},

@@ -121,6 +121,9 @@ def quieten() -> None:
     warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")
     warnings.filterwarnings("ignore", message=".*[Uu]sing ModelCheckpoint with manual optimization.*")
     warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
+    own = logging.getLogger("mrirecon")
+    own.setLevel(logging.INFO)
+    own.handlers = [logging.StreamHandler()]
     # Scores are merged by ourselves, and losses belong to the process that trains their stage.
     warnings.filterwarnings("ignore", message=".*sync_dist=True.*")
     connector = "pytorch_lightning.trainer.connectors.checkpoint_connector"

@@ -39,8 +39,11 @@ def default_run(cards: list[str]) -> Path:
     return Path("runs") / ("-".join(Path(card).stem for card in cards) or "run")
 
 
-def resume_from(run: Path, resume: bool) -> Path | None:
-    """The checkpoint to go on from, if that is wanted; a folder with an earlier run is not written over."""
+def resume_from(run: Path, resume: str | None) -> Path | None:
+    """The checkpoint to go on from, if that is wanted; a folder with an earlier run is not written over.
+
+    resume: ``yes``; or ``auto``, if there is a state to go on from, and a run that was killed before is begun anew.
+    """
     last = run / "checkpoints" / checkpoint.LAST
     if resume and last.is_file():
         return last

@@ -94,7 +94,7 @@ class FastMRIData(LightningDataModule):
         self.seed = seed
         self.rates = {"train": volume_sample_rate, "val": val_volume_sample_rate}
         self.keep_full = True  # give the k-space before undersampling too; unset for losses on the magnitude
-        self._position = {"epoch": 0, "batches": 0}
+        self._position = {"epoch": 0, "batches": 0, "replicas": 1}
 
     def prepare_data(self) -> None:
         """Simulate the files that are still missing; Lightning calls this in one process."""
@@ -109,8 +109,13 @@ class FastMRIData(LightningDataModule):
     def train_dataloader(self) -> DataLoader[Slice]:
         slices = self._slices("train", self.sampling, self.seed, self.keep_full)
         batches = self._batches(slices, self.batch_size, self.seed)
-        batches.resume(**self._position)
-        self._position = {"epoch": 0, "batches": 0}
+        position, self._position = self._position, {"epoch": 0, "batches": 0, "replicas": batches.world}
+        if position["batches"] and position["replicas"] != batches.world:
+            raise InputError(
+                f"the checkpoint lies inside an epoch that {position['replicas']} replicas share, so {batches.world} "
+                "cannot go on from it; use as many, or a checkpoint from the end of an epoch"
+            )
+        batches.resume(position["epoch"], position["batches"])
         return loader(slices, batches, self.num_workers)
 
     def val_dataloader(self) -> DataLoader[Slice]:
@@ -136,11 +141,12 @@ class FastMRIData(LightningDataModule):
         batches = loop.epoch_loop.batch_progress.current.processed  # type: ignore[attr-defined]  # its declared type is the base class
         if batches >= loop.max_batches:
             epoch, batches = epoch + 1, 0
-        return {"epoch": epoch, "batches": batches}
+        return {"epoch": epoch, "batches": batches, "replicas": self._replica()[1]}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Where the next ``train_dataloader`` begins."""
-        self._position = {"epoch": int(state_dict["epoch"]), "batches": int(state_dict["batches"])}
+        position = {key: int(state_dict[key]) for key in ("epoch", "batches")}
+        self._position = {**position, "replicas": int(state_dict.get("replicas", 1))}
 
     def _in_order(self, stage: Stage, keep_full: bool = False) -> DataLoader[Slice]:
         # One slice at a time: volumes differ in shape, and scores are of volumes, whatever the batch.
@@ -182,10 +188,13 @@ class FastMRIData(LightningDataModule):
         return Slices(volumes, sampling, seed, keep_full)
 
     def _batches(self, slices: Slices, batch_size: int, seed: int | None) -> Batches:
-        # All stages of a pipeline read the same batches; its replicas share them. In order, volumes are dealt out.
-        replica = None if self.trainer is None or seed is None else self.trainer.distributed_sampler_kwargs
-        rank, world = (0, 1) if replica is None else (replica["rank"], replica["num_replicas"])
+        rank, world = (0, 1) if seed is None else self._replica()  # in order, whole volumes are dealt out before
         return Batches([slices.shape_of(i) for i in range(len(slices))], batch_size, seed, rank, world)
+
+    def _replica(self) -> tuple[int, int]:
+        """This process's replica, and how many there are: all stages of a pipeline read the same batches."""
+        found = None if self.trainer is None else self.trainer.distributed_sampler_kwargs
+        return (0, 1) if found is None else (found["rank"], found["num_replicas"])
 
 
 def _folder(path: str | None, name: str, given: str | None) -> Path | None:

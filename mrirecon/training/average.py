@@ -38,11 +38,14 @@ class Average(nn.Module):
             self.updates[k] += 1
 
 
-def with_average(weights: dict[str, Tensor], average: Average | None) -> dict[str, Tensor]:
-    """Weights of a checkpoint, "net..." and perhaps "average...", for a training with or without an average.
+def with_average(weights: dict[str, Tensor], average: Average | None, fitting: bool) -> dict[str, Tensor]:
+    """Weights of a checkpoint, "net..." and perhaps "average...", for a module with or without an average.
 
-    An average that begins starts from the weights.
+    An average that begins starts from the weights. One that only the checkpoint has is what is used, unless training
+    goes on without it.
     """
+    if average is None and not fitting and "average.updates" in weights:
+        return {name.removeprefix("average."): w for name, w in weights.items() if name.startswith("average.net.")}
     kept = {name: value for name, value in weights.items() if average is not None or not name.startswith("average.")}
     if average is None or "average.updates" in weights:
         return kept

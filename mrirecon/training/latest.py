@@ -12,6 +12,7 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.plugins.environments import SLURMEnvironment
+from pytorch_lightning.utilities.rank_zero import rank_zero_warn
 
 from mrirecon import checkpoint
 from mrirecon.training.link import GO_ON, SAVE, STOP
@@ -39,6 +40,7 @@ class Latest(Checkpoint):
         self.minutes = minutes
         self.signal: int | None = None  # what was noted
         self._saved = time.monotonic()
+        self._before: Any = None  # the handler of SIGUSR1
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Take the place of Lightning's handlers, which it registers after this: they broadcast, save and requeue."""
@@ -48,10 +50,15 @@ class Latest(Checkpoint):
             if isinstance(environment, SLURMEnvironment):
                 environment.auto_requeue = False
             if "SLURM_JOB_ID" in os.environ:
-                signal.signal(signal.SIGUSR1, self.note)
+                self._before = signal.signal(signal.SIGUSR1, self.note)
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        if self._before is not None:
+            signal.signal(signal.SIGUSR1, self._before)
 
     def note(self, signum: int, _: Any) -> None:
-        self.signal = signum
+        if self.signal != signal.SIGUSR1:  # SIGTERM may follow, but the job is to be queued again
+            self.signal = signum
         if PARENT in os.environ:
             os.kill(int(os.environ[PARENT]), signum)
 
@@ -59,12 +66,10 @@ class Latest(Checkpoint):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         assert isinstance(pl_module, Reconstruction)
-        pl_module.link.word = GO_ON
         if trainer.is_global_zero and pl_module.updates_after(batch_idx):
-            if self.signal is not None:
-                pl_module.link.word = STOP
-            elif time.monotonic() - self._saved > 60 * self.minutes:
-                pl_module.link.word = SAVE
+            late = time.monotonic() - self._saved > 60 * self.minutes
+            word = STOP if self.signal is not None else SAVE if late else GO_ON
+            pl_module.link.word = max(pl_module.link.word, word)  # there may be another one of this class
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -77,7 +82,8 @@ class Latest(Checkpoint):
                 self.stop(trainer)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if trainer.world_size > 1 and not (trainer.fit_loop.epoch_loop._should_check_val_epoch() or _ends(trainer)):
+        assert isinstance(pl_module, Reconstruction)
+        if trainer.world_size > 1 and pl_module.validated != trainer.current_epoch and not _ends(trainer):
             return
         self.save(trainer)
         # All processes have met to save, so that a word more costs nothing.
@@ -93,7 +99,10 @@ class Latest(Checkpoint):
         trainer._signal_connector.received_sigterm = True  # Lightning raises SIGTERMException after this batch or epoch
         job = os.environ.get("SLURM_JOB_ID")
         if self.signal == signal.SIGUSR1 and job is not None and trainer.is_global_zero:
-            subprocess.run(["scontrol", "requeue", job], check=False)
+            done = subprocess.run(["scontrol", "requeue", job], check=False, capture_output=True, text=True)
+            if done.returncode:
+                rank_zero_warn(f"job {job} is not queued again: {done.stderr.strip()}; submit it anew")
+        trainer.strategy.barrier()  # srun ends all tasks when the first one leaves
 
 
 def _ends(trainer: pl.Trainer) -> bool:

@@ -14,17 +14,18 @@ import torch
 from pytorch_lightning.plugins.environments import ClusterEnvironment
 from pytorch_lightning.strategies.launchers import _SubprocessScriptLauncher
 
+from mrirecon.errors import ProcessLost
 from mrirecon.training.watch import PARENT
 
 GRACE = 5.0  # seconds in which a process that failed may say why, and others may fail for the same reason
 
 
 class Launcher(_SubprocessScriptLauncher):
-    """Lightning's launcher, with three differences.
+    """Lightning's launcher for the command line, with three differences.
 
-    The processes run the words of ``mrirecon fit``, whoever called it. One that fails ends the others after a moment,
-    so that it can say why, and its exit code becomes that of the job. None is left behind, whatever happens to this
-    one (see :class:`mrirecon.training.watch.Watch`).
+    The processes run the words of ``mrirecon fit``, whoever called it. One that fails ends the others, after a moment
+    in which it can say why. This process ends after all others, and if it cannot, they end by themselves
+    (:func:`mrirecon.training.watch.end_with_parent`).
     """
 
     def __init__(self, environment: ClusterEnvironment, processes: int, nodes: int) -> None:
@@ -38,7 +39,10 @@ class Launcher(_SubprocessScriptLauncher):
         self.cluster_environment.validate_settings(num_devices=self.num_processes, num_nodes=self.num_nodes)
         if not self.procs:
             self._start(self.words)
-        return function(*args, **kwargs)
+        result = function(*args, **kwargs)
+        if any(self.end(60)):
+            raise ProcessLost("training is done, but one of its processes failed after the end")
+        return result
 
     def _start(self, words: list[str]) -> None:
         environment = self.cluster_environment
@@ -67,17 +71,19 @@ class Launcher(_SubprocessScriptLauncher):
                 code = failed[0][1]
                 os._exit(code if code > 0 else 1)  # the main thread may hang in a call that no exception reaches
 
-    def end(self, patience: float) -> None:
-        """Wait so many seconds for the processes to end, then kill those that have not; tell which one failed first."""
+    def end(self, patience: float) -> list[int]:
+        """Wait so many seconds for the processes to end, then kill those that have not; the exit codes of all."""
         self._over.set()
-        until = time.monotonic() + patience
+        codes, until = [], time.monotonic() + patience
         for rank, process in enumerate(self.procs, 1):
             try:
                 code = process.wait(max(0.0, until - time.monotonic()))
             except subprocess.TimeoutExpired:
                 process.kill()
-                process.wait()
+                code = process.wait()
             else:
                 if code < 0:  # others, which ended because of it, have said so themselves
                     sys.stderr.write(f"mrirecon: the process of rank {rank} was killed by signal {-code}\n")
+            codes.append(code)
         self.procs = []
+        return codes

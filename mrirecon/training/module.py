@@ -9,7 +9,6 @@ from typing import Any, Literal
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.cli import LRSchedulerCallable, OptimizerCallable
-from torch import Tensor
 
 from mrirecon.checkpoint import load_weights
 from mrirecon.data.slices import Slice
@@ -17,7 +16,8 @@ from mrirecon.errors import InputError
 from mrirecon.inversion import invertible
 from mrirecon.losses import L1, Loss
 from mrirecon.training.average import Average, with_average
-from mrirecon.training.link import Link, Local
+from mrirecon.training.group import Group, clip_stage, refuse_deaf
+from mrirecon.training.link import GO_ON, Link, Local
 from mrirecon.training.objective import posed
 from mrirecon.training.partition import shared_stages, stage_costs
 from mrirecon.training.per_step import PerStep, per_step
@@ -25,7 +25,6 @@ from mrirecon.training.scoring import Scoring
 from mrirecon.training.stage_log import StageLog
 from mrirecon.training.stages import stage_losses, stages_of
 from mrirecon.training.stagewise import Stagewise, Turn
-from mrirecon.training.update import clip_stage, group_of, refuse_deaf
 from mrirecon.training.validation import Validation
 from mrirecon.unrolled import Activations, Unrolled
 
@@ -108,7 +107,7 @@ class Reconstruction(Scoring):
         if activations == "inverted":
             invertible(net.sequence)
         self.activations = activations
-        self.accumulate = accumulate
+        self.group = Group(accumulate)
         self.make_optimizer, self.make_scheduler = optimizer, scheduler
         self.clip = clip
         self.seed = seed
@@ -118,8 +117,6 @@ class Reconstruction(Scoring):
         self.validation = Validation()
         self.stage_loss: dict[int, float] = {}
         self.stage_psnr: dict[str, float] = {}
-        self.mid_group = False  # between two updates
-        self._gradients: dict[str, Tensor] = {}  # of a group of batches that a checkpoint was saved in
         self._heard = False  # whether every denoiser has a part in its stage's loss
         if init_from is not None:
             load_weights(net, Path(init_from))
@@ -128,6 +125,10 @@ class Reconstruction(Scoring):
     def on_fit_start(self) -> None:
         if self.trainer.precision == "16-mixed":
             raise InputError("trainer.precision 16-mixed would scale the stages' losses together; use bf16-mixed")
+        if self.turn is not None and (self.trainer.min_epochs or self.trainer.min_steps):
+            raise InputError(
+                "model.stagewise ends when all stages are done; set trainer.min_epochs and min_steps to null"
+            )
 
     def on_train_start(self) -> None:
         scheduler = self.lr_schedulers()
@@ -145,14 +146,8 @@ class Reconstruction(Scoring):
             len(self.stages),
             lambda: stage_costs(self.net, problem, minimised, self.stages, self.activations),
         )
-        place, group = group_of(batch_idx, self.accumulate, int(self.trainer.num_training_batches))
-        optimizer = self.optimizers()
-        assert isinstance(optimizer, pl.core.optimizer.LightningOptimizer)
-        if place == 0:
-            optimizer.zero_grad()
-        for name, gradient in self._gradients.items():
-            self.get_parameter(name).grad = gradient.to(self.device)
-        self._gradients = {}
+        place, group = self.group.place(batch_idx, int(self.trainer.num_training_batches))
+        self.group.begin(place, self.net, self.steps_trained())
         size = len(batch.kspace)
         for stage, loss, image in stage_losses(
             self.net, problem, minimised, self.stages, self.link, self.activations, draws, self.turn_of()
@@ -165,9 +160,9 @@ class Reconstruction(Scoring):
         else:  # another process has the last stage, or its turn has not come
             self.log(f"loss_of_stage_{stage}", value, prog_bar=True, logger=False, batch_size=size)
         self.log("acceleration", mean(batch.acceleration), prog_bar=True, on_step=False, on_epoch=True, batch_size=size)
-        self.mid_group = place + 1 < group
-        if not self.mid_group:
-            self.update(optimizer)
+        self.group.open = place + 1 < group
+        if not self.group.open:
+            self.update()
         else:  # Lightning counts optimiser calls
             calls = self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
             calls.increment_ready()
@@ -175,12 +170,19 @@ class Reconstruction(Scoring):
 
     def updates_after(self, batch: int) -> bool:
         """Whether the weights are updated after a batch of the epoch, or more batches are gathered first."""
-        place, group = group_of(batch, self.accumulate, int(self.trainer.num_training_batches))
+        place, group = self.group.place(batch, int(self.trainer.num_training_batches))
         return place + 1 == group
 
-    def update(self, optimizer: pl.core.optimizer.LightningOptimizer) -> None:
+    def on_train_batch_end(self, outputs: Any, batch: Slice, batch_idx: int) -> None:
+        self.link.word = GO_ON  # callbacks have heard it
+
+    def on_validation_model_zero_grad(self) -> None:
+        if not self.group.open:  # else validation inside an epoch would lose the gradients gathered so far
+            super().on_validation_model_zero_grad()
+
+    def update(self) -> None:
         """One update of every stage that this process trains, from the gradients of all replicas."""
-        stages = [k for k in self.link.owned(len(self.stages)) if k in self.turn_of()]
+        stages = self.stages_trained()
         if len(self.stages) > 1 and not self._heard:
             refuse_deaf(self.net, [self.stages[k] for k in stages])
             self._heard = True
@@ -188,9 +190,18 @@ class Reconstruction(Scoring):
         self.link.average([p.grad for k in stages for p in weights[k] if p.grad is not None])
         for k in stages:
             self.stage_log.update(k, clip_stage(weights[k], self.clip))
+        optimizer = self.optimizers()
+        assert isinstance(optimizer, pl.core.optimizer.LightningOptimizer)
         optimizer.step()
         if self.average is not None:
-            self.average.follow(self.net, {i for k in stages for i in self.steps_of(k)})
+            self.average.follow(self.net, self.steps_trained())
+
+    def stages_trained(self) -> list[int]:
+        """The stages that this process trains at present."""
+        return [k for k in self.link.owned(len(self.stages)) if k in self.turn_of()]
+
+    def steps_trained(self) -> set[int]:
+        return {i for k in self.stages_trained() for i in self.steps_of(k)}
 
     def turn_of(self) -> range:
         """The stages that learn at present."""
@@ -237,13 +248,13 @@ class Reconstruction(Scoring):
         checkpoint["mrirecon"] = self.record
         if self.turn is not None:
             checkpoint["stagewise"] = self.turn.state_dict()
-        if self.mid_group:
-            found = {name: p.grad for name, p in self.named_parameters() if p.grad is not None}
-            self.link.average(list(found.values()))
-            checkpoint["gradients"] = {name: g for part in self.link.gathered(found) for name, g in part.items()}
+        checkpoint["stage_loss"] = self.stage_loss
+        checkpoint["gradients"] = self.group.state_dict(self.net, self.link)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["state_dict"] = with_average(checkpoint["state_dict"], self.average)
+        fitting = self.trainer.state.fn == "fit"
+        checkpoint["state_dict"] = with_average(checkpoint["state_dict"], self.average, fitting)
         if self.turn is not None and "stagewise" in checkpoint:
             self.turn.load_state_dict(checkpoint["stagewise"])
-        self._gradients = checkpoint.get("gradients", {})
+        self.stage_loss = checkpoint.get("stage_loss", {})
+        self.group.load_state_dict(checkpoint.get("gradients", {}))

@@ -11,6 +11,7 @@ each image through the host, so that no device has to wait for them.
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable, Sequence
 from datetime import timedelta
@@ -25,6 +26,8 @@ from mrirecon.errors import InputError, ProcessLost
 from mrirecon.training.link import GO_ON
 from mrirecon.training.partition import blocks_of, partition
 from mrirecon.training.watch import Watch
+
+log = logging.getLogger(__name__)
 
 
 class Pipeline:
@@ -50,7 +53,7 @@ class Pipeline:
         self.word = GO_ON
         self._stage, self._replica = mesh.get_group("stage"), mesh.get_group("replica")
         self._ranks = dist.get_process_group_ranks(self._stage)
-        # NCCL makes its point-to-point channels at the first use, for which all of a group must come; so they come now.
+        # NCCL sets up a group at its first use, for which all of it must come; so they come now, not with an image.
         for group in (self._stage, self._replica):
             dist.all_reduce(torch.ones(1, device=device), group=group)
         heads = [r * self.length for r in range(replicas)]
@@ -64,6 +67,8 @@ class Pipeline:
         if self.blocks is None:
             self.blocks = self._share_out(n_stages, costs)
             self.watch.who = self._name(dist.get_rank())
+            if dist.get_rank() == 0 and self.length > 1:
+                log.info("stages by process: %s", " | ".join(map(self._stages, range(self.length))))
         if self.replicas > 1 and self.place == 0:
             word = torch.tensor([self.word])
             with self.watch.waiting(self._name(0)):
@@ -103,7 +108,8 @@ class Pipeline:
         if stage - 1 in self.blocks[self.place]:
             return self._x
         neighbour = self._ranks[self.place - 1]
-        head, image = torch.empty(3, dtype=torch.int64), torch.view_as_real(torch.empty_like(like))
+        head = torch.empty(3, dtype=torch.int64)
+        image = torch.view_as_real(torch.empty_like(like, memory_format=torch.contiguous_format))
         with self.watch.waiting(self._name(neighbour)):
             dist.recv(head, neighbour, group=self._host)
             if not torch.equal(head[1:], self._number):

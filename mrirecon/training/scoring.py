@@ -31,6 +31,7 @@ class Scoring(pl.LightningModule):
     link: Link
     validation: Validation
     stage_loss: dict[int, float]  # of every stage, of a validation whose epoch of training is not over yet
+    validated: int | None = None  # the last epoch that was
     stage_psnr: dict[str, float]  # of the last validation, in dB: of A^H y ("in") and of every stage
 
     @property
@@ -59,6 +60,7 @@ class Scoring(pl.LightningModule):
         scores = self.finish("val")
         self.stage_psnr = {key: scores[f"stage_psnr/{key}"] for key in ("in", *map(str, range(len(self.stages))))}
         if not self.trainer.sanity_checking:
+            self.validated = self.current_epoch
             self.stage_loss = {k: scores[f"stage_loss/{k}"] for k in range(len(self.stages))}
 
     def test_step(self, batch: Slice, batch_idx: int) -> Tensor:

@@ -17,7 +17,8 @@ class StageLog:
     """Sums of one epoch, stages x (loss, PSNR, slices, gradient norm, updates), on the training device.
 
     An epoch's sums are sent off when it ends and read at the next occasion, so that the processes of a pipeline need
-    not wait for each other: the pipeline stays full from one epoch to the next.
+    not wait for each other: the pipeline stays full from one epoch to the next. After resuming inside an epoch, its
+    means are of the batches since.
     """
 
     def __init__(self, n_stages: int) -> None:
@@ -67,11 +68,11 @@ class StageLog:
 
 
 def _refuse(sums: Tensor, epoch: int) -> None:
-    finite = sums[:, LOSS].isfinite()
+    finite = sums[:, [LOSS, NORM]].isfinite().all(1)
     if not bool(finite.all()):
         stage = int((~finite).nonzero()[0])
         where = f" of stage {stage}" if len(sums) > 1 else ""
         raise InputError(
-            f"the loss{where} in epoch {epoch} is not finite; lower the learning rate, or look for "
+            f"the loss{where} or its gradient in epoch {epoch} is not finite; lower the learning rate, or look for "
             "targets that are not finite"
         )

@@ -12,7 +12,6 @@ from pytorch_lightning.callbacks import ModelCheckpoint, OnExceptionCheckpoint, 
 from pytorch_lightning.strategies import DDPStrategy
 from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities.exceptions import SIGTERMException
-from pytorch_lightning.utilities.rank_zero import rank_zero_info
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -35,11 +34,14 @@ class StageParallel(DDPStrategy):
         replicas: pipelines side by side. Processes / replicas is the length of each, at most the number of stages; with
             as many replicas as processes, any regime is trained in parallel over the data alone.
         blocks: stages of each process of a pipeline, for example [3, 3, 2]; null balances them by measured cost.
-        timeout: seconds without progress after which a process counts as hanging and the job ends.
+        timeout: seconds without progress after which a process counts as hanging and the job ends, at most 1800. The
+            volumes that one process validates must not take so much longer than those of another.
     """
 
     def __init__(self, replicas: int = 1, blocks: Sequence[int] | None = None, timeout: float = 600) -> None:
-        super().__init__(timeout=max(RENDEZVOUS, timedelta(seconds=timeout)))
+        if not 0 < timeout <= RENDEZVOUS.total_seconds():
+            raise InputError(f"timeout is {timeout}; expected seconds, more than 0 and at most 1800")
+        super().__init__(timeout=RENDEZVOUS)
         self.replicas, self.sizes, self.seconds = replicas, blocks, timeout
         self.pipeline: Pipeline | None = None
 
@@ -79,16 +81,31 @@ class StageParallel(DDPStrategy):
             raise InputError("StageParallel needs use_distributed_sampler: false; the data module deals batches out")
         if self._layer_sync is not None:
             raise InputError("trainer.sync_batchnorm would make stages wait for each other; set it to false")
+        if getattr(trainer, "_val_check_time_interval", None) is not None:
+            raise InputError(
+                "trainer.val_check_interval is a time, which passes differently in every process; give batches or a "
+                "part of an epoch"
+            )
+        if trainer.limit_val_batches not in (0, 1.0):
+            raise InputError(
+                f"trainer.limit_val_batches is {trainer.limit_val_batches}, but every process validates volumes of its "
+                "own; use --data.val_volume_sample_rate, which chooses whole volumes"
+            )
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            name, monitor = type(callback).__name__, getattr(callback, "monitor", None)
             timed = isinstance(callback, ModelCheckpoint) and callback._train_time_interval is not None
-            failing = isinstance(callback, OnExceptionCheckpoint) or getattr(callback, "save_on_exception", False)
             if isinstance(callback, Timer) or timed:
                 raise InputError(
-                    f"{type(callback).__name__} asks all processes for the time after every batch, which would empty "
-                    "the pipeline; stop a run with SIGTERM instead of max_time (last.ckpt is saved every ten minutes)"
+                    f"{name} asks all processes for the time after every batch, which would empty the pipeline; stop a "
+                    "run with SIGTERM instead of max_time (last.ckpt is saved every ten minutes)"
                 )
-            if failing:
-                raise InputError(f"{type(callback).__name__} would save after a process is lost, and wait for it")
+            if isinstance(callback, OnExceptionCheckpoint) or getattr(callback, "save_on_exception", False):
+                raise InputError(f"{name} would save after a process is lost, and wait for it")
+            if monitor is not None and not monitor.startswith("val_"):
+                raise InputError(
+                    f"{name} monitors {monitor!r}, which only the process of one stage knows; monitor a figure of "
+                    "validation, such as val_loss, val_ssim or val_stage_loss/0"
+                )
 
     def _configure_launcher(self) -> None:
         assert self.cluster_environment is not None
@@ -107,6 +124,9 @@ class StageParallel(DDPStrategy):
     def setup(self, trainer: pl.Trainer) -> None:
         # A broadcast before every batch would lock all processes in step; `Latest` passes the word on instead.
         trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
+        connector = trainer._signal_connector
+        if "_sigterm_notifier_fn" not in vars(connector):  # without `Latest`: Lightning's handler would broadcast
+            connector._sigterm_notifier_fn = lambda *_: setattr(connector, "received_sigterm", True)  # type: ignore[method-assign]
         super().setup(trainer)
 
     def configure_ddp(self) -> None:
@@ -139,14 +159,6 @@ class StageParallel(DDPStrategy):
 
     def on_validation_start(self) -> None:
         self.spread()
-
-    def training_step(self, *args: Any, **kwargs: Any) -> Any:
-        pipeline = self.pipeline
-        untold = pipeline is not None and pipeline.blocks is None
-        output = super().training_step(*args, **kwargs)
-        if untold and pipeline is not None and pipeline.blocks is not None and pipeline.length > 1:
-            rank_zero_info("stages by process: " + " | ".join(", ".join(map(str, b)) for b in pipeline.blocks))
-        return output
 
     def validation_step(self, *args: Any, **kwargs: Any) -> Any:
         module = self.lightning_module
@@ -194,9 +206,9 @@ class StageParallel(DDPStrategy):
         self._end(GRACE if isinstance(exception, (SIGTERMException, ProcessLost)) else 0)
 
     def teardown(self) -> None:
+        super().teardown()  # on a GPU it waits for what was sent and received
         if self.pipeline is not None:
             self.pipeline.watch.stop()
-        super().teardown()
 
     def _end(self, patience: float) -> None:
         if isinstance(self._launcher, Launcher):

@@ -26,7 +26,6 @@ class Watch:
     def __init__(self, who: str, seconds: float) -> None:
         self.who, self.seconds = who, seconds
         self.place, self._since, self._started = "at the start", time.monotonic(), False
-        self._parent = os.environ.get(PARENT)
         self.before_end: Callable[[], None] = lambda: None
         self._stopped = threading.Event()
         threading.Thread(target=self._run, daemon=True, name="watch").start()
@@ -54,8 +53,6 @@ class Watch:
 
     def _run(self) -> None:
         while not self._stopped.wait(0.5):
-            if self._parent is not None and os.getppid() != int(self._parent):
-                self._end("the process that started this one has died")
             if self._started and time.monotonic() - self._since > self.seconds:
                 self._end(f"nothing has happened for {self.seconds:g} s")
 
@@ -64,3 +61,16 @@ class Watch:
         sys.stderr.flush()
         self.before_end()
         os._exit(1)  # the main thread may hang in a call that no exception reaches
+
+
+def end_with_parent() -> None:
+    """End this process soon after the one that started it, whatever this one is doing then."""
+    parent, rank = int(os.environ[PARENT]), os.environ.get("LOCAL_RANK")
+
+    def run() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        sys.stderr.write(f"mrirecon: rank {rank} on this machine: the process that started it has died\n")
+        os._exit(1)
+
+    threading.Thread(target=run, daemon=True, name="parent").start()

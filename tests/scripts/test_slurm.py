@@ -12,11 +12,13 @@ JOB = {
     "SLURM_JOB_NODELIST": "n[1-2]",
     "SLURM_JOB_NUM_NODES": "2",
     "SLURM_NTASKS_PER_NODE": "4",
+    "SLURM_CPUS_PER_TASK": "8",
 }
+COMMANDS = {"scontrol": "printf 'n1\\nn2\\n'", "srun": 'echo "$MASTER_ADDR $MASTER_PORT $OMP_NUM_THREADS" "$@"'}
 
 
 def submit(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    for name, body in (("scontrol", "printf 'n1\\nn2\\n'"), ("srun", 'echo "$MASTER_ADDR $MASTER_PORT $*"')):
+    for name, body in COMMANDS.items():
         (folder / name).write_text(f"#!/bin/sh\n{body}\n")
         (folder / name).chmod(0o755)
     environment = os.environ | JOB | {"PATH": f"{folder}:{os.environ['PATH']}"}
@@ -26,17 +28,11 @@ def submit(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
 def test_every_task_trains_and_resumes(tmp_path: Path) -> None:
     done = submit(tmp_path, "runs/a run", "-c", "train/greedy_pipeline")
     assert done.stdout.split("\n")[0] == (
-        "n1 10042 --kill-on-bad-exit=1 mrirecon fit -c train/greedy_pipeline --run runs/a run --resume auto "
-        "--trainer.num_nodes 2 --trainer.devices 4"
+        "n1 10042 8 --kill-on-bad-exit=1 --cpus-per-task=8 mrirecon fit -c train/greedy_pipeline --run runs/a run "
+        "--resume auto --trainer.num_nodes 2 --trainer.devices 4"
     )
 
 
 def test_without_words_it_says_how_to_use_it(tmp_path: Path) -> None:
     done = submit(tmp_path)
     assert done.returncode != 0 and "usage: sbatch scripts/greedy.slurm RUN" in done.stderr
-
-
-def test_the_job_is_told_in_time_and_queued_again() -> None:
-    text = SCRIPT.read_text()
-    for line in ("--signal=SIGUSR1@120", "--requeue", "--open-mode=append"):
-        assert f"#SBATCH {line}\n" in text

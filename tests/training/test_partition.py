@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from mrirecon.errors import InputError
+from mrirecon.training.group import Group
 from mrirecon.training.partition import blocks_of, partition, stage_costs
 from mrirecon.training.stages import stages_of
-from mrirecon.training.update import group_of
 from tests.training import workers
 
 
@@ -55,5 +55,5 @@ def test_the_cost_of_a_longer_stage_is_higher_and_measuring_changes_nothing() ->
 
 
 def test_groups_of_batches_cover_an_epoch() -> None:
-    assert [group_of(b, 4, 6) for b in range(6)] == [(0, 4), (1, 4), (2, 4), (3, 4), (0, 2), (1, 2)]
-    assert [group_of(b, 1, 3) for b in range(3)] == [(0, 1)] * 3
+    assert [Group(4).place(b, 6) for b in range(6)] == [(0, 4), (1, 4), (2, 4), (3, 4), (0, 2), (1, 2)]
+    assert [Group(1).place(b, 3) for b in range(3)] == [(0, 1)] * 3

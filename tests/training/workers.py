@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from mrirecon.denoisers import Denoiser, ResNet
 from mrirecon.errors import ProcessLost
 from mrirecon.physics import Problem, sense
+from mrirecon.training.group import clip_stage
 from mrirecon.training.link import GO_ON, STOP, Link, Local
 from mrirecon.training.pipeline import Pipeline
 from mrirecon.training.stages import stage_losses, stages_of
-from mrirecon.training.update import clip_stage
 from mrirecon.unrolled import Unrolled, proximal_gradient
 
 N_STEPS, N_BATCHES = 4, 10
@@ -140,13 +140,13 @@ def word(rank: int, **settings: Any) -> list[tuple[int, int]]:
 
 def sleeping(rank: int) -> float:
     """Seconds of a pipeline of stages that sleep, over the seconds of one process."""
-    net = Unrolled([Sleeper(0.05) for _ in range(4)])
+    net = Unrolled([Sleeper(0.06) for _ in range(4)])
     posed, x = problem(0)
 
     def seconds(link: Link) -> float:
         start = time.perf_counter()
         optimizer = torch.optim.Adam(net.parameters())
-        for t in range(40):
+        for t in range(60):
             optimizer.zero_grad()
             link.begin(0, t, 4, lambda: [1.0] * 4)
             for output in stage_losses(net, posed, lambda z: (z - x).abs().mean(), stages_of(4, 1), link):
