@@ -80,6 +80,7 @@ def main() -> int:
         "batches": EPOCHS * BATCHES,
         "rows": rows,
         "equal": sum(not row["different"] for row in rows),
+        "resumed_inside_an_epoch": sum(k["saved_at_batch"] % BATCHES > 0 for row in rows for k in row["kills"]),
     }
     write_json(options.json, report)
     print(f"{report['equal']} of {len(rows)} killed trainings ended with the bits of an undisturbed one")
@@ -97,8 +98,9 @@ def killed(folder: Path, number: int) -> dict[str, Any]:
         rank = rng.randrange(processes)
         start = time.monotonic()
         code = fit(folder, run, processes, f"{rank} {batch}")
+        assert code != 0, "the training was to be killed"
         kills.append({"processes": processes, "rank": rank, "batch": batch, "code": code})
-        kills[-1]["seconds"] = round(time.monotonic() - start, 1)
+        kills[-1] |= {"seconds": round(time.monotonic() - start, 1), "saved_at_batch": saved_at(run)}
     processes = rng.randint(1, STEPS)
     code = fit(folder, run, processes, None)
     different = ["exit code"] if code else difference(state(run), state(folder / "alone"))
@@ -123,6 +125,15 @@ def fit(folder: Path, run: Path, processes: int, kill: str | None) -> int:
     if done.returncode and not re.search("killed by signal|died|lost", done.stderr) and done.returncode != -9:
         sys.stderr.write(done.stderr)
     return done.returncode
+
+
+def saved_at(run: Path) -> int:
+    """How many batches the last state has behind it; 0 if there is none."""
+    last = run / "checkpoints" / "last.ckpt"
+    if not last.exists():
+        return 0
+    position = torch.load(last, weights_only=True)["FastMRIData"]
+    return position["epoch"] * BATCHES + position["batches"]
 
 
 def state(run: Path) -> dict[str, Any]:

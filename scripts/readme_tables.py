@@ -88,13 +88,15 @@ def against(difference: dict | None) -> str:
 
 def kills(report: dict) -> str:
     killed = [kill for row in report["rows"] for kill in row["kills"]]
-    alone = sum(kill["processes"] == 1 for kill in killed)
+    cells = {
+        "killed trainings": len(report["rows"]),
+        "kills": len(killed),
+        "of them in one process": sum(kill["processes"] == 1 for kill in killed),
+        "gone on from inside an epoch": report["resumed_inside_an_epoch"],
+        "same bits in the end": report["equal"],
+    }
     return "\n".join(
-        [
-            "| killed trainings | kills, of them in one process | ended with the same bits |",
-            "|---|---|---|",
-            f"| {len(report['rows'])} | {len(killed)}, {alone} | {report['equal']} |",
-        ]
+        [f"| {' | '.join(cells)} |", "|---" * len(cells) + "|", f"| {' | '.join(map(str, cells.values()))} |"]
     )
 
 

@@ -63,7 +63,7 @@ class Pipeline:
 
     def begin(self, epoch: int, batch: int, n_stages: int, costs: Callable[[], Sequence[float]]) -> None:
         self._number = torch.tensor([epoch, batch])
-        self.watch.at(f"epoch {epoch}, batch {batch}")
+        self.watch.at(f"in epoch {epoch}, batch {batch}")
         if self.blocks is None:
             self.blocks = self._share_out(n_stages, costs)
             self.watch.who = self._name(dist.get_rank())
@@ -132,10 +132,10 @@ class Pipeline:
             with self.watch.waiting("all other processes"):
                 dist.monitored_barrier(self._host, timedelta(seconds=0.9 * self.watch.seconds))
         except ProcessLost as lost:
-            missing = re.search(r"[Rr]anks? (\d+) failed to pass", str(lost))
+            missing = re.search(r"[Rr]anks? (\d+) failed to pass", str(lost.__cause__))
             if missing is None:
                 raise
-            late = f"has not come in {0.9 * self.watch.seconds:g} s, in {self.watch.place}"
+            late = f"has not come in {0.9 * self.watch.seconds:g} s, {self.watch.place}"
             raise ProcessLost(f"{self.watch.who}: {self._name(int(missing[1]))} {late}") from None
 
     def average(self, gradients: Sequence[Tensor]) -> None:

@@ -86,9 +86,10 @@ class StageParallel(DDPStrategy):
                 "trainer.val_check_interval is a time, which passes differently in every process; give batches or a "
                 "part of an epoch"
             )
-        if trainer.limit_val_batches not in (0, 1.0):
+        limit = trainer.limit_val_batches
+        if limit != 0 and not (isinstance(limit, float) and limit == 1):  # the number 1 is a single batch
             raise InputError(
-                f"trainer.limit_val_batches is {trainer.limit_val_batches}, but every process validates volumes of its "
+                f"trainer.limit_val_batches is {limit}, but every process validates volumes of its "
                 "own; use --data.val_volume_sample_rate, which chooses whole volumes"
             )
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
@@ -163,7 +164,7 @@ class StageParallel(DDPStrategy):
     def validation_step(self, *args: Any, **kwargs: Any) -> Any:
         module = self.lightning_module
         if self.pipeline is not None and module is not None and module.trainer.state.fn == TrainerFn.FITTING:
-            self.pipeline.watch.at(f"validation, batch {args[1]}")
+            self.pipeline.watch.at(f"in validation, batch {args[1]}")
         return super().validation_step(*args, **kwargs)
 
     def spread(self) -> None:

@@ -25,13 +25,13 @@ class Watch:
 
     def __init__(self, who: str, seconds: float) -> None:
         self.who, self.seconds = who, seconds
-        self.place, self._since, self._started = "at the start", time.monotonic(), False
+        self.place, self._since, self._started = "before the first batch", time.monotonic(), False
         self.before_end: Callable[[], None] = lambda: None
         self._stopped = threading.Event()
         threading.Thread(target=self._run, daemon=True, name="watch").start()
 
     def at(self, place: str) -> None:
-        """Progress: the process has come to ``place``, for example 'epoch 3, batch 17'. Time counts from the first."""
+        """Progress: the process has come to ``place``, such as 'in epoch 3, batch 17'. Time counts from the first."""
         self.place, self._since, self._started = place, time.monotonic(), True
 
     @contextmanager
@@ -42,10 +42,11 @@ class Watch:
         try:
             yield
         except RuntimeError as error:
+            self.place = place
             # gloo hides the reason between its own source line, addresses and advice
             reason = re.search(r"connection \w+ by peer|timed? ?out", str(error), re.IGNORECASE)
             words = reason[0].lower() if reason else str(error).strip().split("\n")[0]
-            raise ProcessLost(f"{self.who}: lost {whom}, in {place} ({words})") from None
+            raise ProcessLost(f"{self.who}: lost {whom}, {place} ({words})") from error
         self.place, self._since = place, time.monotonic()
 
     def stop(self) -> None:
@@ -57,7 +58,7 @@ class Watch:
                 self._end(f"nothing has happened for {self.seconds:g} s")
 
     def _end(self, reason: str) -> None:
-        sys.stderr.write(f"mrirecon: {self.who}: {reason}, in {self.place}; training ends here\n")
+        sys.stderr.write(f"mrirecon: {self.who}: {reason}, {self.place}; training ends here\n")
         sys.stderr.flush()
         self.before_end()
         os._exit(1)  # the main thread may hang in a call that no exception reaches

@@ -121,7 +121,7 @@ def ratios_of(case: Case, rows: Mapping[str, Row], repeats: int) -> Row:
 @torch.no_grad()
 def costs(case: Case, repeats: int) -> tuple[float, float]:
     """Seconds of one forward pass of the denoiser and of one A^H A, without a graph."""
-    training = Training(replace(case, n_steps=1), "greedy")
+    training = Training.of(replace(case, n_steps=1), "greedy")
     (problem, _), step = training.batch, training.net.sequence[0]
     assert isinstance(step, ProximalGradient)
 
@@ -157,7 +157,7 @@ def graph_rows(case: Case) -> list[Row]:
     rows: list[Row] = []
     for regime in ("end-to-end", "greedy"):
         for learned in (True, False):
-            training = Training(case, regime)
+            training = Training.of(case, regime)
             for step in training.net.sequence:
                 assert isinstance(step, ProximalGradient)
                 step.step_size.requires_grad_(learned)
@@ -173,9 +173,9 @@ def invertible_rows(plan: Plan, missing: dict[str, str]) -> list[Row]:
     rows = []
     for network in INVERTIBLE:
         case = replace(plan.invertible, network=network)
-        reference = Training(case, "end-to-end").gradient()
+        reference = Training.of(case, "end-to-end").gradient()
         for regime, row in compared("invertible", case, tuple(REGIMES), plan.repeats).items():
-            training = Training(case, regime)
+            training = Training.of(case, regime)
             row |= {"inverse_error": "", "gradient_error": "other losses"}
             if regime != "greedy":
                 row["gradient_error"] = float((training.gradient() - reference).norm() / reference.norm())
@@ -185,7 +185,7 @@ def invertible_rows(plan: Plan, missing: dict[str, str]) -> list[Row]:
             rows.append(row)
     refused = replace(plan.invertible, network=REFUSED)
     try:
-        Training(refused, "inverted").step()
+        Training.of(refused, "inverted").step()
     except InputError as error:
         missing[f"inverted, {REFUSED}"] = str(error).split(". ")[0]
     return rows

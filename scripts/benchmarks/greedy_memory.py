@@ -72,8 +72,8 @@ def growth(case: Case, regime: str) -> int:
 
 def _growth(case: Case, regime: str) -> int:
     torch.set_num_threads(1)
-    Training(replace(case, n_steps=1, size=16), regime).step()  # loads the libraries
-    training = Training(case, regime)
+    Training.of(replace(case, n_steps=1, size=16), regime).step()  # loads the libraries
+    training = Training.of(case, regime)
     training.make_state()
     if case.device == "cuda":
         before = torch.cuda.memory_allocated()

@@ -17,7 +17,7 @@ Row = dict[str, str | float]
 def compared(table: str, case: Case, regimes: Sequence[str], repeats: int) -> dict[str, Row]:
     """Time and memory of each regime on the same network."""
     say(f"{table}: {case}")
-    trainings = {regime: Training(case, regime) for regime in regimes}
+    trainings = {regime: Training.of(case, regime) for regime in regimes}
     saved = {regime: saved_bytes(training) for regime, training in trainings.items()}
     grown = {regime: growth(case, regime) for regime in regimes}
     taken = in_turn({regime: training.step for regime, training in trainings.items()}, repeats, warm_up=1)

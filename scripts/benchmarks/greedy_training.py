@@ -46,13 +46,17 @@ class Case:
 class Training:
     """A network, its optimiser and one batch, all made beforehand; ``step`` is what is measured."""
 
-    def __init__(self, case: Case, regime: str) -> None:
-        steps_per_stage, self.activations = REGIMES[regime]
-        self.case = case
-        self.net = network(case)
-        self.stages = stages_of(case.n_steps, steps_per_stage)
-        self.batch = batch(case)
-        self.optimizer = torch.optim.Adam(self.net.parameters(), 1e-4)
+    def __init__(
+        self, net: Unrolled, batch: tuple[Problem, Tensor], steps_per_stage: int | None, activations: Activations
+    ) -> None:
+        self.net, self.batch, self.activations = net, batch, activations
+        self.stages = stages_of(len(net.sequence), steps_per_stage)
+        self.optimizer = torch.optim.Adam(net.parameters(), 1e-4)
+
+    @classmethod
+    def of(cls, case: Case, regime: str) -> Training:
+        """On noise, in one of REGIMES."""
+        return cls(network(case), batch(case), *REGIMES[regime])
 
     def losses(self) -> Iterator[Tensor]:
         return losses(self.net, self.batch, self.stages, Local(), self.activations)
@@ -65,7 +69,7 @@ class Training:
         self.optimizer.zero_grad()
         self.backward()
         self.optimizer.step()
-        if self.case.device == "cuda":
+        if self.batch[1].is_cuda:
             torch.cuda.synchronize()
 
     def make_state(self) -> None:

@@ -97,10 +97,15 @@ def test_lightning_still_has_what_is_switched_off() -> None:
 
 def test_a_killed_process_ends_the_job_and_the_run_goes_on_to_the_same_end(data, alone, tmp_path) -> None:
     run = tmp_path / "run"
-    words = fit_words(data, run, *PIPELINE, "--trainer.devices", "4")
+    card = tmp_path / "often.yaml"  # saved after every update, too
+    often = {"class_path": "mrirecon.training.latest.Latest"}
+    often["init_args"] = {"folder": str(run / "checkpoints"), "minutes": 0}
+    card.write_text(yaml.safe_dump({"trainer": {"callbacks": [often]}}))
+    words = fit_words(data, run, *PIPELINE, "-c", str(card), "--trainer.devices", "4")
     process = fit(words)
     while not (run / "checkpoints" / "last.ckpt").exists() and process.poll() is None:
-        time.sleep(0.02)
+        time.sleep(0.01)
+    assert last(run)["FastMRIData"]["batches"] == 4, "the first update is that of four batches"
     children = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout.split()
     os.kill(sorted(map(int, children))[1], signal.SIGKILL)
     start = time.monotonic()
@@ -184,6 +189,7 @@ def test_torchrun_starts_it_too(data, alone, tmp_path) -> None:
 
 
 STRATEGY = "--trainer.strategy.init_args"
+STOPPING = ["--trainer.callbacks+=EarlyStopping", "--trainer.callbacks.monitor", "loss"]
 
 
 @pytest.mark.parametrize(
@@ -197,6 +203,10 @@ STRATEGY = "--trainer.strategy.init_args"
         (["--trainer.devices", "2", "--model.stagewise.epochs", "1"], "stage-wise training has one stage at work"),
         (["--trainer.devices", "2", "--trainer.max_time", "00:01:00:00"], "asks all processes for the time"),
         (["--trainer.devices", "2", "--trainer.use_distributed_sampler", "true"], "use_distributed_sampler: false"),
+        (["--trainer.devices", "2", "--trainer.val_check_interval", "00:00:10:00"], "which passes differently"),
+        (["--trainer.devices", "2", "--trainer.limit_val_batches", "1"], "use --data.val_volume_sample_rate"),
+        (["--trainer.devices", "2", f"{STRATEGY}.timeout", "0"], "timeout is 0"),
+        (["--trainer.devices", "2", *STOPPING], "EarlyStopping monitors 'loss'"),
         (["--trainer.devices", "2", "--trainer.sync_batchnorm", "true"], "sync_batchnorm"),
         (["--trainer.devices", "2", "--trainer.strategy", "auto"], "which does not know stages; add -c train/greedy_p"),
     ],

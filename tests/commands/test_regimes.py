@@ -58,6 +58,15 @@ def test_accumulated_batches_make_one_update_and_every_batch_counts(data: Path, 
     assert_same(whole, again)
 
 
+def test_validation_inside_a_group_of_batches_loses_no_gradient(data: Path, tmp_path: Path) -> None:
+    ends = []
+    for name, more in (("once", []), ("thrice", ["--trainer.val_check_interval", "2"])):
+        words = ["--model.accumulate", "3", "--trainer.max_epochs", "1", *more]
+        assert main(fit_words(data, tmp_path / name, *GREEDY, *words)) == 0
+        ends.append(last(tmp_path / name))
+    same(ends[0]["state_dict"], ends[1]["state_dict"])
+
+
 def test_the_average_of_the_weights_is_what_is_scored_and_used(data: Path, tmp_path: Path) -> None:
     whole, again = resumed(data, tmp_path, "every_n_epochs=1", "--model.ema", "0.9")
     assert_same(whole, again)
@@ -67,6 +76,8 @@ def test_the_average_of_the_weights_is_what_is_scored_and_used(data: Path, tmp_p
     assert all(torch.equal(used[name], weights[f"average.net.{name}"]) for name in used)
     assert not torch.equal(used["steps.0.denoiser.last.weight"], weights["net.steps.0.denoiser.last.weight"])
     assert main(["validate", "--run", str(run)]) == 0
+    without = ["--model.ema", "null", "--ckpt_path", str(run / "checkpoints" / "last.ckpt")]
+    assert main(["validate", "--run", str(run), *without]) == 0
     # A run may give the average up, and take it up.
     assert main(["fit", "--resume", "--run", str(run), "--model.ema", "null", "--trainer.max_epochs", "4"]) == 0
     assert not any(name.startswith("average") for name in last(run)["state_dict"])

@@ -22,8 +22,12 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
     group = [context.Process(target=workers.main, args=(rank, folder, port)) for rank in range(4)]
     for process in group:
         process.start()
-    for process in group:
-        process.join(180)
+    try:
+        for process in group:
+            process.join(180)
+    finally:
+        for process in group:
+            process.kill()
     assert [process.exitcode for process in group] == [0, 9, 0, 0], "only rank 1 dies, and in the last case"
     return folder
 
@@ -101,6 +105,12 @@ def test_all_of_a_group_meet_before_the_first_image_travels(done: Path) -> None:
 
 def test_two_processes_with_sleeping_stages_are_nearly_twice_as_fast(done: Path) -> None:
     assert results(done, "sleeping")[0] >= 1.9
+
+
+def test_who_does_not_come_to_a_meeting_is_named(done: Path) -> None:
+    first, second, _ = results(done, "missing")
+    assert first == "rank 0: rank 2 has not come in 2.7 s, before the first batch"
+    assert second.startswith("rank 1: lost all other processes")
 
 
 def test_those_who_lose_a_process_name_rank_stage_and_batch(done: Path) -> None:

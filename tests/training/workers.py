@@ -204,6 +204,19 @@ def death(rank: int) -> str:
     return "nothing happened"
 
 
+def missing(rank: int) -> str:
+    """Rank 2 does not come to a meeting in time; what the others say."""
+    link = Pipeline(timeout=3)
+    if rank == 2:
+        time.sleep(6)
+        return ""
+    try:
+        link.meet()
+    except ProcessLost as lost:
+        return str(lost)
+    return "nothing happened"
+
+
 CASES: dict[str, tuple[int, Callable[..., Any]]] = {
     "one": (1, bits),
     "two": (2, bits),
@@ -215,6 +228,7 @@ CASES: dict[str, tuple[int, Callable[..., Any]]] = {
     "word in replicas": (4, lambda rank: word(rank, replicas=2)),
     "set-up": (2, set_up),
     "sleeping": (2, sleeping),
+    "missing": (3, missing),
     "death": (3, death),
 }
 
