@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
@@ -113,6 +114,12 @@ class StageParallel(DDPStrategy):
         self._launcher = Launcher(self.cluster_environment, self.num_processes, self.num_nodes)
 
     def setup_environment(self) -> None:
+        restarts = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0))
+        if self.num_nodes > 1 and restarts and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
+            raise InputError(  # pytorch issue 135712
+                "torchrun has started this process again, but counts restarts by node, and nodes of other counts wait "
+                "for ever; set TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 before torchrun, or use --max-restarts 0"
+            )
         super().setup_environment()
         module = self.lightning_module
         assert module is not None

@@ -136,7 +136,7 @@ def test_greedy_training_is_measured_beside_the_others(tmp_path, monkeypatch, ca
 def test_a_fresh_process_grows_by_what_autograd_keeps() -> None:
     training, memory = (importlib.import_module(f"benchmarks.greedy_{name}") for name in ("training", "memory"))
     case = training.Case(n_steps=8, channels=64, size=64, device="cpu")
-    kept = memory.saved_bytes(training.Training(case, "end-to-end"))
+    kept = memory.saved_bytes(training.Training.of(case, "end-to-end"))
     assert kept < memory.growth(case, "end-to-end") < 3 * kept
 
 
