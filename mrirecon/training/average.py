@@ -8,6 +8,7 @@ from copy import deepcopy
 import torch
 from torch import Tensor, nn
 
+from mrirecon.errors import InputError
 from mrirecon.unrolled import Unrolled
 
 
@@ -20,6 +21,8 @@ class Average(nn.Module):
     updates: torch.Tensor
 
     def __init__(self, net: Unrolled, decay: float) -> None:
+        if not 0 < decay < 1:
+            raise InputError(f"model.ema is {decay}; expected a decay between 0 and 1, such as 0.999, or null")
         super().__init__()
         self.net = deepcopy(net).requires_grad_(False)
         self.decay = decay

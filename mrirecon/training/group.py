@@ -20,6 +20,8 @@ class Group:
     """
 
     def __init__(self, size: int) -> None:
+        if size < 1:
+            raise InputError(f"model.accumulate is {size}; expected at least 1 batch an update")
         self.size = size
         self.open = False  # between two updates
         self._saved: dict[str, Tensor] = {}  # gradients of a checkpoint, until training has gone on

@@ -23,7 +23,7 @@ from mrirecon.training.partition import shared_stages, stage_costs
 from mrirecon.training.per_step import PerStep, per_step
 from mrirecon.training.scoring import Scoring
 from mrirecon.training.stage_log import StageLog
-from mrirecon.training.stages import stage_losses, stages_of
+from mrirecon.training.stages import stage_losses, stages_of, steps_of
 from mrirecon.training.stagewise import Stagewise, Turn
 from mrirecon.training.validation import Validation
 from mrirecon.unrolled import Activations, Unrolled
@@ -90,10 +90,6 @@ class Reconstruction(Scoring):
             )
         if clip is not None and not clip > 0:
             raise InputError(f"model.clip is {clip}; expected a number above 0, or null for no limit")
-        if ema is not None and not 0 < ema < 1:
-            raise InputError(f"model.ema is {ema}; expected a decay between 0 and 1, such as 0.999, or null")
-        if accumulate < 1:
-            raise InputError(f"model.accumulate is {accumulate}; expected at least 1 batch an update")
         if rows is not None and (rows < 1 or self.loss.target != "sense"):
             raise InputError(f"model.rows is {rows}; expected at least 1, and a loss with the target 'sense'")
         self.rows = rows
@@ -208,16 +204,14 @@ class Reconstruction(Scoring):
         return range(len(self.stages)) if self.turn is None else self.turn.trained
 
     def steps_of(self, stage: int) -> list[int]:
-        """The numbers of the distinct steps of a stage."""
-        n = len(self.net.steps)
-        return sorted({i % n for i in range(len(self.net.sequence))[self.stages[stage]]})
+        return steps_of(self.net, self.stages[stage])
 
     def on_validation_start(self) -> None:
         if self.trainer.state.fn == "fit" and not self.trainer.sanity_checking:
             self.stage_log.refuse_nan(self.link, self.current_epoch)
 
     def on_train_epoch_end(self) -> None:
-        self.write_log()
+        self.stage_log.write(self.trainer.loggers)
         self.stage_log.close(self.link, self.current_epoch, self.trainer.global_step)
         turn, scheduler = self.turn_of(), self.lr_schedulers()
         if isinstance(scheduler, PerStep):
@@ -229,21 +223,14 @@ class Reconstruction(Scoring):
         self.stage_loss = {}
 
     def on_train_end(self) -> None:
-        self.write_log()
-
-    def write_log(self) -> None:
-        """Give the stages' figures of the last epoch to the loggers; raises InputError if a loss was not finite."""
-        found = self.stage_log.read()
-        if found is not None:
-            for logger in self.trainer.loggers:
-                logger.log_metrics(found[1], step=found[0])
+        self.stage_log.write(self.trainer.loggers)
 
     def configure_optimizers(self) -> Any:
         epochs = self.trainer.max_epochs if self.turn is None else self.turn.rule.epochs
         return per_step(self.net, self.make_optimizer, self.make_scheduler, epochs)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self.write_log()
+        self.stage_log.write(self.trainer.loggers)
         self.stage_log.refuse_nan(self.link, self.current_epoch)
         checkpoint["mrirecon"] = self.record
         if self.turn is not None:

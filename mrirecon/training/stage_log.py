@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import torch
+from pytorch_lightning.loggers import Logger
 from torch import Tensor
 
 from mrirecon.errors import InputError
@@ -48,13 +49,13 @@ class StageLog:
         sums, self._sums = self._sums.cpu(), torch.zeros(self.n_stages, 5)
         self._sent = epoch, step, link.total(sums)
 
-    def read(self) -> tuple[int, dict[str, float]] | None:
-        """Global step and figures of the epoch that was closed last, once; None if they were read already.
+    def write(self, loggers: Iterable[Logger]) -> None:
+        """Give the figures of the epoch that was closed last to the loggers, once.
 
         Raises InputError if a loss of that epoch was not finite.
         """
         if self._sent is None:
-            return None
+            return
         (epoch, step, wait), self._sent = self._sent, None
         sums = wait()
         _refuse(sums, epoch)
@@ -64,7 +65,8 @@ class StageLog:
                 found |= {f"stage_loss/{k}": loss / slices, f"stage_psnr/{k}": psnr / slices}
             if updates:
                 found[f"stage_gradient_norm/{k}"] = norm / updates
-        return step, found
+        for logger in loggers:
+            logger.log_metrics(found, step=step)
 
 
 def _refuse(sums: Tensor, epoch: int) -> None:

@@ -38,6 +38,11 @@ def stages_of(n_steps: int, steps_per_stage: int | None = None) -> list[slice]:
     return [slice(k, min(k + steps_per_stage, n_steps)) for k in range(0, n_steps, steps_per_stage)]
 
 
+def steps_of(net: Unrolled, stage: slice) -> list[int]:
+    """The numbers of the distinct steps of a stage; shared steps have one."""
+    return sorted({i % len(net.steps) for i in range(len(net.sequence))[stage]})
+
+
 class Output(NamedTuple):
     """What a stage gives for a batch: its number, its loss to call ``backward`` on, its image without a graph."""
 

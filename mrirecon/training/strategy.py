@@ -9,7 +9,6 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch.distributed as dist
-from pytorch_lightning.callbacks import ModelCheckpoint, OnExceptionCheckpoint, Timer
 from pytorch_lightning.strategies import DDPStrategy
 from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities.exceptions import SIGTERMException
@@ -19,8 +18,8 @@ from torch.optim import Optimizer
 from mrirecon.errors import InputError, ProcessLost
 from mrirecon.training.launcher import GRACE, Launcher
 from mrirecon.training.module import Reconstruction
-from mrirecon.training.partition import blocks_of, shared_stages
 from mrirecon.training.pipeline import Pipeline
+from mrirecon.training.refusals import refuse_stages, refuse_trainer
 
 RENDEZVOUS = timedelta(minutes=30)  # in which all processes must have come, and the data be prepared
 
@@ -50,64 +49,9 @@ class StageParallel(DDPStrategy):
         """Raises InputError for what cannot be trained in this way; needs no other process."""
         if not isinstance(module, Reconstruction):
             raise InputError(f"StageParallel trains mrirecon's Reconstruction, not {type(module).__name__}")
-        world, n_stages = trainer.world_size, len(module.stages)
-        if self.replicas < 1 or world % self.replicas:
-            raise InputError(f"replicas is {self.replicas}; expected a divisor of the number of processes, {world}")
-        length = world // self.replicas
-        if length > n_stages:
-            raise InputError(
-                f"a pipeline of {length} processes for {n_stages} stages, but each process needs a stage; use "
-                f"--trainer.devices {n_stages * self.replicas}, --trainer.strategy.init_args.replicas "
-                f"{world // n_stages if world % n_stages == 0 else world}, or fewer --model.steps_per_stage"
-            )
-        if self.sizes is not None:
-            blocks_of(self.sizes, n_stages, length)
-        if length > 1:
-            shared = shared_stages([module.net.sequence[stage] for stage in module.stages])
-            if shared:
-                raise InputError(
-                    f"stages {shared[0]} and {shared[1]} share weights, which in a pipeline have no single process to "
-                    "train them; use a network with share_weights: false, or one process a replica"
-                )
-            if module.turn is not None:
-                raise InputError(
-                    "stage-wise training has one stage at work at a time, so all other processes of a pipeline would "
-                    "be idle; use one process a replica, or stagewise: null"
-                )
-        if world > 1:
-            self._check_trainer(trainer)
-
-    def _check_trainer(self, trainer: pl.Trainer) -> None:
-        if trainer._accelerator_connector.use_distributed_sampler:
-            raise InputError("StageParallel needs use_distributed_sampler: false; the data module deals batches out")
-        if self._layer_sync is not None:
-            raise InputError("trainer.sync_batchnorm would make stages wait for each other; set it to false")
-        if getattr(trainer, "_val_check_time_interval", None) is not None:
-            raise InputError(
-                "trainer.val_check_interval is a time, which passes differently in every process; give batches or a "
-                "part of an epoch"
-            )
-        limit = trainer.limit_val_batches
-        if limit != 0 and not (isinstance(limit, float) and limit == 1):  # the number 1 is a single batch
-            raise InputError(
-                f"trainer.limit_val_batches is {limit}, but every process validates volumes of its "
-                "own; use --data.val_volume_sample_rate, which chooses whole volumes"
-            )
-        for callback in trainer.callbacks:  # type: ignore[attr-defined]
-            name, monitor = type(callback).__name__, getattr(callback, "monitor", None)
-            timed = isinstance(callback, ModelCheckpoint) and callback._train_time_interval is not None
-            if isinstance(callback, Timer) or timed:
-                raise InputError(
-                    f"{name} asks all processes for the time after every batch, which would empty the pipeline; stop a "
-                    "run with SIGTERM instead of max_time (last.ckpt is saved every ten minutes)"
-                )
-            if isinstance(callback, OnExceptionCheckpoint) or getattr(callback, "save_on_exception", False):
-                raise InputError(f"{name} would save after a process is lost, and wait for it")
-            if monitor is not None and not monitor.startswith("val_"):
-                raise InputError(
-                    f"{name} monitors {monitor!r}, which only the process of one stage knows; monitor a figure of "
-                    "validation, such as val_loss, val_ssim or val_stage_loss/0"
-                )
+        refuse_stages(module, trainer.world_size, self.replicas, self.sizes)
+        if trainer.world_size > 1:
+            refuse_trainer(trainer)
 
     def _configure_launcher(self) -> None:
         assert self.cluster_environment is not None

@@ -87,7 +87,6 @@ def test_weights_alone_do_not_resume_a_run(mrirecon, trained, tmp_path) -> None:
         (["--model.optimizer.init_args.lr", "-1"], "model.optimizer cannot be made"),
         (["--trainer.accelerator", "foo"], "these settings cannot be used"),
         (["--trainer.check_val_every_n_epoch", "0"], "check_val_every_n_epoch is 0; expected at least 1"),
-        (["--trainer.devices", "2"], "training on 2 devices is not supported yet"),
         (["--model.clip", "-1"], "model.clip is -1.0"),
         (["--model.net.init_args.denoiser.init_args.channels", "-4"], "channels=-4"),
         (["--trainer.overfit_batches", "1"], "use --data.volume_sample_rate instead"),
