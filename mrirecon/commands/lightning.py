@@ -68,8 +68,9 @@ class Cli(LightningCLI):
         elif self.trainer.world_size > 1:
             raise InputError(
                 f"{self.trainer.world_size} devices with the strategy {type(strategy).__name__}, which does not know "
-                "stages; add -c train/greedy_pipeline, or --trainer.strategy mrirecon.training.strategy.StageParallel "
-                "(with --trainer.strategy.init_args.replicas for training in parallel over the data)"
+                "stages; add -c train/greedy_pipeline, or --trainer.strategy.class_path "
+                "mrirecon.training.strategy.StageParallel (and --trainer.strategy.init_args.replicas "
+                f"{self.trainer.world_size} for training in parallel over the data alone)"
             )
         every = self.trainer.check_val_every_n_epoch
         if every is not None and every < 1:

@@ -14,7 +14,6 @@ import torch
 from pytorch_lightning.plugins.environments import ClusterEnvironment
 from pytorch_lightning.strategies.launchers import _SubprocessScriptLauncher
 
-from mrirecon.errors import ProcessLost
 from mrirecon.training.watch import PARENT
 
 GRACE = 5.0  # seconds in which a process that failed may say why, and others may fail for the same reason
@@ -40,8 +39,7 @@ class Launcher(_SubprocessScriptLauncher):
         if not self.procs:
             self._start(self.words)
         result = function(*args, **kwargs)
-        if any(self.end(60)):
-            raise ProcessLost("training is done, but one of its processes failed after the end")
+        self.end(60)  # all is done and saved, however they end
         return result
 
     def _start(self, words: list[str]) -> None:
@@ -71,19 +69,17 @@ class Launcher(_SubprocessScriptLauncher):
                 code = failed[0][1]
                 os._exit(code if code > 0 else 1)  # the main thread may hang in a call that no exception reaches
 
-    def end(self, patience: float) -> list[int]:
-        """Wait so many seconds for the processes to end, then kill those that have not; the exit codes of all."""
+    def end(self, patience: float) -> None:
+        """Wait so many seconds for the processes to end, then kill those that have not."""
         self._over.set()
-        codes, until = [], time.monotonic() + patience
+        until = time.monotonic() + patience
         for rank, process in enumerate(self.procs, 1):
             try:
                 code = process.wait(max(0.0, until - time.monotonic()))
             except subprocess.TimeoutExpired:
                 process.kill()
-                code = process.wait()
+                process.wait()
             else:
                 if code < 0:  # others, which ended because of it, have said so themselves
                     sys.stderr.write(f"mrirecon: the process of rank {rank} was killed by signal {-code}\n")
-            codes.append(code)
         self.procs = []
-        return codes

@@ -17,6 +17,7 @@ from torch.optim import Optimizer
 
 from mrirecon.errors import InputError, ProcessLost
 from mrirecon.training.launcher import GRACE, Launcher
+from mrirecon.training.link import Local
 from mrirecon.training.module import Reconstruction
 from mrirecon.training.pipeline import Pipeline
 from mrirecon.training.refusals import refuse_stages, refuse_trainer
@@ -44,6 +45,7 @@ class StageParallel(DDPStrategy):
         super().__init__(timeout=RENDEZVOUS)
         self.replicas, self.sizes, self.seconds = replicas, blocks, timeout
         self.pipeline: Pipeline | None = None
+        self._failed = False
 
     def check(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """Raises InputError for what cannot be trained in this way; needs no other process."""
@@ -155,12 +157,22 @@ class StageParallel(DDPStrategy):
             self.pipeline.finish_sending()
 
     def on_exception(self, exception: BaseException) -> None:
+        self._failed = True
         self._end(GRACE if isinstance(exception, (SIGTERMException, ProcessLost)) else 0)
 
     def teardown(self) -> None:
         super().teardown()  # on a GPU it waits for what was sent and received
         if self.pipeline is not None:
             self.pipeline.watch.stop()
+            if not self._failed:  # else the connections of lost processes would be waited for
+                self._let_go()
+
+    def _let_go(self) -> None:
+        """Close all connections now: what the interpreter closes at its end may abort the process."""
+        if isinstance(self.lightning_module, Reconstruction):
+            self.lightning_module.link = Local()
+        self.pipeline = None
+        dist.destroy_process_group()
 
     def _end(self, patience: float) -> None:
         if isinstance(self._launcher, Launcher):

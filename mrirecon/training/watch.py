@@ -28,7 +28,8 @@ class Watch:
         self.place, self._since, self._started = "before the first batch", time.monotonic(), False
         self.before_end: Callable[[], None] = lambda: None
         self._stopped = threading.Event()
-        threading.Thread(target=self._run, daemon=True, name="watch").start()
+        self._thread = threading.Thread(target=self._run, daemon=True, name="watch")
+        self._thread.start()
 
     def at(self, place: str) -> None:
         """Progress: the process has come to ``place``, such as 'in epoch 3, batch 17'. Time counts from the first."""
@@ -51,6 +52,8 @@ class Watch:
 
     def stop(self) -> None:
         self._stopped.set()
+        if threading.current_thread() is not self._thread:
+            self._thread.join()
 
     def _run(self) -> None:
         while not self._stopped.wait(0.5):

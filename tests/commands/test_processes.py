@@ -91,6 +91,29 @@ def test_processes_meet_only_to_begin_and_to_validate_and_save_at_the_end(two: P
     assert found[0]["read"] == found[1]["read"] and len(found[0]["read"]) == 18, "every stage sees the same batches"
 
 
+PARALLEL = ["--trainer.strategy.class_path", "mrirecon.training.strategy.StageParallel", "--trainer.devices", "2"]
+
+
+def test_replicas_train_any_regime_and_share_the_batches(data: Path, tmp_path: Path) -> None:
+    card = tmp_path / "spy.yaml"
+    spy = {"class_path": "tests.commands.spies.Spy", "init_args": {"folder": str(tmp_path)}}
+    card.write_text(yaml.safe_dump({"trainer": {"callbacks": [spy]}}))
+    words = fit_words(data, tmp_path / "run", "-c", "train/end_to_end", "-c", str(card), "--trainer.max_epochs", "1")
+    end(fit([*words, *PARALLEL, "--trainer.strategy.init_args.replicas", "2"]))
+    read = [json.loads((tmp_path / f"{rank}.json").read_text())["read"] for rank in range(2)]
+    assert [len(r) for r in read] == [3, 3] and sorted(n for r in read for _, n in r) == list(range(6))
+    assert last(tmp_path / "run")["state_dict"]["net.steps.1.denoiser.last.weight"].any()
+
+
+def test_two_processes_score_as_one(alone: Path, two: Path) -> None:
+    shown = []
+    for more in ([], PARALLEL):
+        process = fit(["validate", "--run", str(alone), *QUIET, *more])
+        out, _ = process.communicate(timeout=100)
+        shown.append([line for line in out.split("\n") if "val_" in line])
+    assert shown[0] == shown[1] and len(shown[0]) == 14
+
+
 def test_lightning_still_has_what_is_switched_off() -> None:
     assert callable(_TrainingEpochLoop._broadcast_sigterm_tensor) and callable(_SignalConnector._sigterm_notifier_fn)
 
