@@ -156,7 +156,8 @@ class Study:
             self.keep(key, self.done[f"{name} | updates | {seed}"])
             return
         run = self.folder / key.replace(" | ", "-").replace(" ", "_").replace(",", "")
-        keep = {"dirpath": str(run / "kept"), "filename": "best", "monitor": "val_psnr", "mode": "max"}
+        keep: dict[str, Any] = {"dirpath": str(run / "kept"), "filename": "best", "monitor": "val_psnr", "mode": "max"}
+        keep["enable_version_counter"] = False  # killed before its first last.ckpt, a run begins anew
         stop = {"monitor": "val_psnr", "mode": "max", "patience": PATIENCE}
         callbacks = [
             {"class_path": "pytorch_lightning.callbacks.ModelCheckpoint", "init_args": keep},

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 from pytorch_lightning.cli import SaveConfigCallback
 from pytorch_lightning.utilities.exceptions import MisconfigurationException, SIGTERMException
+from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from mrirecon import checkpoint
 from mrirecon.commands.call import joined
@@ -21,7 +21,6 @@ from mrirecon.errors import InputError
 from mrirecon.training.curve import StageCurve
 from mrirecon.training.module import Reconstruction
 from mrirecon.training.panels import ImagePanels
-from mrirecon.training.watch import PARENT
 
 LISTS = {f"--data.{a}sampling.{b}" for a in ("", "test_") for b in ("accelerations", "center_fractions")}
 
@@ -101,7 +100,8 @@ def main(name: str, argv: Sequence[str]) -> int:
         if options.resume == "yes" or (options.resume == "auto" and last.is_file()):
             configs = [saved_config(run), *configs]
         if not any(word.startswith("--print_config") for word in settings):
-            start = options.ckpt_path or resume_from(run, options.resume)
+            goes_on = options.resume == "auto" and last.is_file()
+            start = last if goes_on else options.ckpt_path or resume_from(run, options.resume)
         defaults["logger"] = {
             "class_path": "pytorch_lightning.loggers.TensorBoardLogger",
             "init_args": {"save_dir": str(run), "name": "", "version": ""},
@@ -153,8 +153,8 @@ def main(name: str, argv: Sequence[str]) -> int:
         if name == "fit":
             last = run / "checkpoints" / checkpoint.LAST
             saved = f"; add --resume to go on from {last}" if last.exists() else ", before anything was saved"
-        if PARENT not in os.environ:
-            print(f"mrirecon {name}: stopped by SIGTERM{saved}", file=sys.stderr)
+        if getattr(rank_zero_only, "rank", 0) == 0:
+            print(f"mrirecon {name}: stopped by a signal{saved}", file=sys.stderr)
         return 143
     except SystemExit as stop:
         if stop.code == 1:  # how Lightning ends after Ctrl-C; unusable words end with 2

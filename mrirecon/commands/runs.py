@@ -47,6 +47,8 @@ def resume_from(run: Path, resume: str | None) -> Path | None:
     last = run / "checkpoints" / checkpoint.LAST
     if resume and last.is_file():
         return last
+    if resume == "yes":
+        raise InputError(f"{run} has no checkpoints/{checkpoint.LAST} to go on from; --resume auto begins anew then")
     if not resume and (run / "checkpoints").is_dir() and any((run / "checkpoints").glob("*.ckpt")):
         raise InputError(f"{run} already holds a training run; add --resume to go on, or name another with --run")
     return None

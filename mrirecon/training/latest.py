@@ -40,6 +40,7 @@ class Latest(Checkpoint):
         self.minutes = minutes
         self.signal: int | None = None  # what was noted
         self._saved = time.monotonic()
+        self._word = GO_ON  # that came with the last batch
         self._before: Any = None  # the handler of SIGUSR1
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
@@ -75,6 +76,7 @@ class Latest(Checkpoint):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         assert isinstance(pl_module, Reconstruction)
+        self._word = pl_module.link.word
         # After the last batch of an epoch, its end saves.
         if pl_module.link.word != GO_ON and batch_idx + 1 < trainer.num_training_batches:
             self.save(trainer)
@@ -83,7 +85,8 @@ class Latest(Checkpoint):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, Reconstruction)
-        if trainer.world_size > 1 and pl_module.validated != trainer.current_epoch and not _ends(trainer):
+        meets = trainer.world_size == 1 or pl_module.validated == trainer.current_epoch or _ends(trainer)
+        if not meets and self._word == GO_ON:
             return
         self.save(trainer)
         # All processes have met to save, so that a word more costs nothing.

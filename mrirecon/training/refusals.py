@@ -51,6 +51,8 @@ def refuse_trainer(trainer: pl.Trainer) -> None:
             "trainer.val_check_interval is a time, which passes differently in every process; give batches or a "
             "part of an epoch"
         )
+    if getattr(trainer, "fast_dev_run", False):
+        raise InputError("trainer.fast_dev_run is for one process; use --trainer.devices 1 with it")
     limit = trainer.limit_val_batches
     if limit != 0 and not (isinstance(limit, float) and limit == 1):  # the number 1 is a single batch
         raise InputError(
@@ -69,6 +71,6 @@ def refuse_trainer(trainer: pl.Trainer) -> None:
             raise InputError(f"{name} would save after a process is lost, and wait for it")
         if monitor is not None and not monitor.startswith("val_"):
             raise InputError(
-                f"{name} monitors {monitor!r}, which only the process of one stage knows; monitor a figure of "
-                "validation, such as val_loss, val_ssim or val_stage_loss/0"
+                f"{name} monitors {monitor!r}, which differs between processes; monitor a figure of validation, such "
+                "as val_loss, val_ssim or val_stage_loss/0"
             )

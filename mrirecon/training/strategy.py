@@ -15,7 +15,7 @@ from pytorch_lightning.utilities.exceptions import SIGTERMException
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from mrirecon.errors import InputError, ProcessLost
+from mrirecon.errors import InputError
 from mrirecon.training.launcher import GRACE, Launcher
 from mrirecon.training.link import Local
 from mrirecon.training.module import Reconstruction
@@ -157,15 +157,15 @@ class StageParallel(DDPStrategy):
             self.pipeline.finish_sending()
 
     def on_exception(self, exception: BaseException) -> None:
-        self._failed = True
-        self._end(GRACE if isinstance(exception, (SIGTERMException, ProcessLost)) else 0)
+        self._failed = not isinstance(exception, SIGTERMException)
+        # Whatever all processes object to, this one says; what only some of them meet, they must have time to say.
+        self._end(0 if isinstance(exception, (InputError, KeyboardInterrupt)) else GRACE)
 
     def teardown(self) -> None:
         super().teardown()  # on a GPU it waits for what was sent and received
-        if self.pipeline is not None:
+        if self.pipeline is not None and not self._failed:  # else the watch sees to it that the process ends
             self.pipeline.watch.stop()
-            if not self._failed:  # else the connections of lost processes would be waited for
-                self._let_go()
+            self._let_go()
 
     def _let_go(self) -> None:
         """Close all connections now: what the interpreter closes at its end may abort the process."""
