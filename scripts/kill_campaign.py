@@ -109,10 +109,10 @@ def killed(folder: Path, number: int) -> dict[str, Any]:
 
 
 def fit(folder: Path, run: Path, processes: int, kill: str | None) -> int:
-    latest = {"class_path": "mrirecon.training.latest.Latest"}
+    often = {"folder": str(run / "checkpoints"), "minutes": 1 / 60}
+    latest = {"class_path": "mrirecon.training.latest.Latest", "init_args": often}
     callbacks = [{"class_path": "kill_campaign.Killer"}, latest]
     strategy = "auto" if processes == 1 else {"class_path": "mrirecon.training.strategy.StageParallel"}
-    latest["init_args"] = {"folder": str(run / "checkpoints"), "minutes": 1 / 60}  # type: ignore[assignment]
     card = folder / "card.yaml"
     trainer = {"callbacks": callbacks, "devices": processes, "strategy": strategy}
     card.write_text(json.dumps({"trainer": trainer}))  # JSON is YAML

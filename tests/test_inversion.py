@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable
 
 import pytest
@@ -16,6 +15,7 @@ from mrirecon.physics import Problem, sense
 from mrirecon.training.link import Local
 from mrirecon.training.stages import stage_losses, stages_of
 from mrirecon.unrolled import Activations, ModelBased, ProximalGradient, Unrolled, model_based, proximal_gradient, run
+from tests.conftest import peak_of_saved
 
 BUILDS: dict[str, Callable[..., Unrolled]] = {
     "modl": lambda **more: model_based(denoiser, weight=4.0, **more),
@@ -102,24 +102,8 @@ def test_the_memory_does_not_grow_with_the_number_of_steps(name: str) -> None:
     problem = problem_of()
 
     def saved(n_steps: int, activations: Activations) -> int:
-        alive = peak = 0
-
-        class Saved:
-            def __init__(self, x: Tensor) -> None:
-                nonlocal alive, peak
-                self.x = x
-                alive += x.nbytes
-                peak = max(peak, alive)
-
-            def __del__(self) -> None:
-                nonlocal alive
-                alive -= self.x.nbytes
-
         net = network(BUILDS[name], n_steps=n_steps)
-        gc.collect()
-        with torch.autograd.graph.saved_tensors_hooks(Saved, lambda s: s.x):
-            run(net.sequence, problem.AHy, problem, activations).abs().mean().backward()
-        return peak
+        return peak_of_saved(lambda: run(net.sequence, problem.AHy, problem, activations).abs().mean().backward())
 
     assert saved(8, "inverted") == saved(2, "inverted") < saved(2, "stored") < saved(8, "stored") / 3
 

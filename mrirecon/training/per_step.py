@@ -87,11 +87,8 @@ class PerStep:
 
 
 class _Group(Optimizer):
-    """One parameter group of an optimiser, as a schedule wants to see it."""
+    """One parameter group of an optimiser, as a schedule wants to see it; the whole optimiser takes the steps."""
 
     def __init__(self, optimizer: Optimizer, k: int) -> None:
         super().__init__([optimizer.param_groups[k]], optimizer.defaults)
         self._opt_called = True  # else torch warns that it saw no optimiser step before the schedule's
-
-    def step(self, closure: Any = None) -> Any:
-        raise NotImplementedError("the whole optimiser takes the steps")

@@ -59,7 +59,7 @@ def refuse_trainer(trainer: pl.Trainer) -> None:
             f"trainer.limit_val_batches is {limit}, but every process validates volumes of its "
             "own; use --data.val_volume_sample_rate, which chooses whole volumes"
         )
-    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]  # which Lightning sets in another place
         name, monitor = type(callback).__name__, getattr(callback, "monitor", None)
         timed = isinstance(callback, ModelCheckpoint) and callback._train_time_interval is not None
         if isinstance(callback, Timer) or timed:

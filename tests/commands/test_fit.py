@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -30,25 +31,31 @@ def test_checkpoints_and_the_command_line_agree_on_the_network(trained: Path) ->
     assert len(net.sequence) == 2 and net.steps[0].denoiser.first.weight.shape[0] == 4
 
 
-@pytest.mark.parametrize("every", ["every_n_epochs: 1", "every_n_train_steps: 4"])
-def test_a_resumed_run_ends_with_the_same_weights_optimiser_and_schedule(
-    data: Path, tmp_path: Path, every: str
-) -> None:
-    # Six slices: an epoch has six batches, so that step 4 lies inside one.
-    card = tmp_path / "keep.yaml"
-    key, value = every.split(": ")
-    keep = {"dirpath": str(tmp_path / "kept"), "filename": "{step}", "save_top_k": -1, key: int(value)}
+def last(run: Path) -> dict[str, Any]:
+    return torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+
+
+def resumed(data: Path, folder: Path, at: str, *words: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The last states of a whole run, and of one that was killed at a checkpoint and went on."""
+    card = folder / "keep.yaml"
+    key, number = at.split("=")
+    keep = {"dirpath": str(folder / "kept"), "filename": "{step}", "save_top_k": -1, key: int(number)}
     callback = {"class_path": "pytorch_lightning.callbacks.ModelCheckpoint", "init_args": keep}
     card.write_text(yaml.safe_dump({"trainer": {"callbacks": [callback]}}))
-    whole = tmp_path / "whole"
+    run = folder / "run"
+    assert main(fit_words(data, run, "-c", str(card), "--trainer.max_epochs", "3", *words)) == 0
+    whole = last(run)
+    kept = min((folder / "kept").glob("*.ckpt"), key=lambda path: int(path.stem.split("=")[1]))
+    shutil.copy(kept, run / "checkpoints" / "last.ckpt")
+    assert main(["fit", "--resume", "--run", str(run)]) == 0
+    return whole, last(run)
+
+
+@pytest.mark.parametrize("at", ["every_n_epochs=1", "every_n_train_steps=4"])
+def test_a_resumed_run_ends_with_the_same_weights_optimiser_and_schedule(data: Path, tmp_path: Path, at: str) -> None:
+    # Six slices: an epoch has six batches, so that step 4 lies inside one.
     drawing = ["--model.net.init_args.denoiser", "tests.commands.denoisers.Dropping"]
-    assert main(fit_words(data, whole, "-c", str(card), "--trainer.max_epochs", "3", *drawing)) == 0
-    kept = min((tmp_path / "kept").glob("*.ckpt"), key=lambda path: int(path.stem.split("=")[1]))
-    last = whole / "checkpoints" / "last.ckpt"
-    ends = [torch.load(last, weights_only=True)]
-    shutil.copy(kept, last)  # as if the run had been killed there
-    assert main(["fit", "--resume", "--run", str(whole)]) == 0
-    ends.append(torch.load(last, weights_only=True))
+    ends = resumed(data, tmp_path, at, *drawing)
     assert ends[0]["global_step"] == ends[1]["global_step"] == 18
     same(ends[0]["state_dict"], ends[1]["state_dict"])
     same(ends[0]["optimizer_states"], ends[1]["optimizer_states"])

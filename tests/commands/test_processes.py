@@ -9,17 +9,15 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
-import torch
 import yaml
 from pytorch_lightning.loops.training_epoch_loop import _TrainingEpochLoop
 from pytorch_lightning.trainer.connectors.signal_connector import _SignalConnector
 
 from mrirecon.cli import main
 from tests.commands.conftest import QUIET, SAMPLING, fit_words
-from tests.commands.test_fit import same
+from tests.commands.test_fit import last, same
 from tests.conftest import free_port
 
 # With all that might differ between processes: dropout, groups of batches, averaged weights, clipping, a schedule.
@@ -44,10 +42,6 @@ def end(process: subprocess.Popen[str], code: int = 0) -> str:
     assert process.returncode == code, errors
     assert "Traceback" not in errors
     return errors
-
-
-def last(run: Path) -> dict[str, Any]:
-    return torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
 
 
 def assert_same_training(a: Path, b: Path) -> None:

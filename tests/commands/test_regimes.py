@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,29 +13,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from mrirecon import checkpoint
 from mrirecon.cli import main
 from tests.commands.conftest import QUIET, SAMPLING, fit_words
-from tests.commands.test_fit import same
+from tests.commands.test_fit import last, resumed, same
 
 GREEDY = ["-c", "train/greedy"]
-
-
-def last(run: Path) -> dict[str, Any]:
-    return torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
-
-
-def resumed(data: Path, folder: Path, at: str, *words: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The last states of a whole run, and of one that was killed at a checkpoint and went on."""
-    card = folder / "keep.yaml"
-    key, number = at.split("=")
-    keep = {"dirpath": str(folder / "kept"), "filename": "{step}", "save_top_k": -1, key: int(number)}
-    callback = {"class_path": "pytorch_lightning.callbacks.ModelCheckpoint", "init_args": keep}
-    card.write_text(yaml.safe_dump({"trainer": {"callbacks": [callback]}}))
-    run = folder / "run"
-    assert main(fit_words(data, run, *GREEDY, "-c", str(card), "--trainer.max_epochs", "3", *words)) == 0
-    whole = last(run)
-    kept = min((folder / "kept").glob("*.ckpt"), key=lambda path: int(path.stem.split("=")[1]))
-    shutil.copy(kept, run / "checkpoints" / "last.ckpt")
-    assert main(["fit", "--resume", "--run", str(run)]) == 0
-    return whole, last(run)
 
 
 def assert_same(a: dict[str, Any], b: dict[str, Any]) -> None:
@@ -52,7 +31,7 @@ def scalars(run: Path) -> dict[str, list[float]]:
 
 def test_accumulated_batches_make_one_update_and_every_batch_counts(data: Path, tmp_path: Path) -> None:
     # Six batches an epoch, four to an update: an epoch has a group of four and one of two; batch 3 lies inside a group.
-    whole, again = resumed(data, tmp_path, "every_n_train_steps=3", "--model.accumulate", "4")
+    whole, again = resumed(data, tmp_path, "every_n_train_steps=3", *GREEDY, "--model.accumulate", "4")
     assert whole["global_step"] == 18
     assert {float(s["step"]) for s in whole["optimizer_states"][0]["state"].values()} == {6.0}
     assert_same(whole, again)
@@ -68,7 +47,7 @@ def test_validation_inside_a_group_of_batches_loses_no_gradient(data: Path, tmp_
 
 
 def test_the_average_of_the_weights_is_what_is_scored_and_used(data: Path, tmp_path: Path) -> None:
-    whole, again = resumed(data, tmp_path, "every_n_epochs=1", "--model.ema", "0.9")
+    whole, again = resumed(data, tmp_path, "every_n_epochs=1", *GREEDY, "--model.ema", "0.9")
     assert_same(whole, again)
     run = tmp_path / "run"
     weights = whole["state_dict"]
@@ -88,7 +67,7 @@ def test_the_average_of_the_weights_is_what_is_scored_and_used(data: Path, tmp_p
 @pytest.mark.parametrize("at", ["every_n_epochs=1", "every_n_epochs=3", "every_n_train_steps=8"])
 def test_stage_by_stage_each_is_frozen_when_it_is_done(data: Path, tmp_path: Path, at: str) -> None:
     words = ["--model.stagewise.epochs", "2", "--trainer.max_epochs", "-1"]
-    whole, again = resumed(data, tmp_path, at, *words)
+    whole, again = resumed(data, tmp_path, at, *GREEDY, *words)
     assert whole["epoch"] == 3 and whole["global_step"] == 24, "two stages of two epochs, then it ends by itself"
     assert_same(whole, again)
     steps = whole["optimizer_states"][0]["state"]

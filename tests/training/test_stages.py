@@ -12,6 +12,7 @@ from mrirecon.physics import Problem, sense
 from mrirecon.training.link import Local
 from mrirecon.training.stages import stage_losses, stages_of
 from mrirecon.unrolled import Activations, Unrolled, proximal_gradient, run
+from tests.conftest import peak_of_saved
 from tests.training.workers import Noisy
 
 
@@ -119,22 +120,7 @@ def test_stages_that_do_not_fit_are_refused(k: int) -> None:
 
 def test_only_one_stage_keeps_its_activations(net: Unrolled, problem: Problem) -> None:
     def saved(steps_per_stage: int | None) -> int:
-        alive = peak = 0
-
-        class Saved:
-            def __init__(self, x: Tensor) -> None:
-                nonlocal alive, peak
-                self.x = x
-                alive += x.nbytes
-                peak = max(peak, alive)
-
-            def __del__(self) -> None:
-                nonlocal alive
-                alive -= self.x.nbytes
-
-        with torch.autograd.graph.saved_tensors_hooks(Saved, lambda s: s.x):
-            gradients(net, problem, steps_per_stage)
-        return peak
+        return peak_of_saved(lambda: gradients(net, problem, steps_per_stage))
 
     assert saved(1) < saved(None) / 4
 
