@@ -12,7 +12,6 @@ beside the report; those that are there are not run again.
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
 import os
 import re
@@ -28,8 +27,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from benchmarks.measure import installed, machine
-from measured_scan import finished
+from study import Lines, head
 
 from mrirecon.evaluate import write_json
 from mrirecon.progress import bar
@@ -58,8 +56,7 @@ def main() -> int:
     parser.add_argument("--json", type=Path, required=True, help="the report; every training's line goes beside it")
     parser.add_argument("--trainings", type=int, default=20, help="how many are killed")
     options = parser.parse_args()
-    lines = options.json.with_suffix(".jsonl")
-    done: dict[str, Any] = finished(lines)
+    lines = Lines(options.json.with_suffix(".jsonl"))
     with tempfile.TemporaryDirectory() as name, bar("killed trainings", options.trainings) as advance:
         folder = Path(name)
         for split, volumes in (("train", BATCHES // 2), ("val", 1)):
@@ -67,16 +64,12 @@ def main() -> int:
             subprocess.run([sys.executable, "-m", "mrirecon", *words.split(), "--shape", "[32,24]"], check=True)
         assert fit(folder, folder / "alone", 1, None) == 0
         for number in range(options.trainings):
-            if str(number) not in done:
-                done[str(number)] = killed(folder, number)
-                with lines.open("a") as file:
-                    file.write(json.dumps({"key": str(number), "scores": done[str(number)]}) + "\n")
+            if str(number) not in lines.done:
+                lines.keep(str(number), killed(folder, number))
             advance(1)
-    rows = [done[str(number)] for number in range(options.trainings)]
+    rows = [lines.done[str(number)] for number in range(options.trainings)]
     report = {
-        "date": datetime.date.today().isoformat(),
-        "machine": machine(),
-        "versions": {name: installed(name) for name in ("mrirecon", "torch", "pytorch-lightning")},
+        **head("torch", "pytorch-lightning"),
         "batches": EPOCHS * BATCHES,
         "rows": rows,
         "equal": sum(not row["different"] for row in rows),

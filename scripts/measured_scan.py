@@ -14,7 +14,6 @@ body against the SENSE combination of the full k-space, since RSS turns the nois
 from __future__ import annotations
 
 import argparse
-import datetime
 import hashlib
 import json
 import sys
@@ -27,10 +26,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from benchmarks.measure import installed, machine
+from study import Lines, head
 
 from mrirecon import __version__, metrics
-from mrirecon.atomic import replacing
 from mrirecon.checkpoint import load
 from mrirecon.data.fastmri import Volume, list_volumes, read_volume
 from mrirecon.data.maps import VERSION as MAPS_VERSION
@@ -110,25 +108,24 @@ def measure(scan: Path, validation: Path, models: dict[str, str], mask: tuple[fl
     every = [words for settings in grid.values() for words in settings]
     jobs: list[Job] = [("validation", str(validation), json.dumps(words), *mask) for words in every]
     jobs += [("scan", str(scan), json.dumps(words), *mask) for words in every + networks]
-    done = finished(lines)
-    waiting = [job for job in jobs if key(job) not in done]
-    with bar("settings", len(jobs)) as advance, lines.open("a") as file, ProcessPoolExecutor(initializer=alone) as pool:
+    results = Lines(lines)
+    waiting = [job for job in jobs if key(job) not in results.done]
+    with bar("settings", len(jobs)) as advance, ProcessPoolExecutor(initializer=alone) as pool:
         advance(len(jobs) - len(waiting))
         for job, scores in zip(waiting, pool.map(run, waiting), strict=True):
-            done[key(job)] = scores
-            file.write(json.dumps({"key": key(job), "scores": scores}) + "\n")
-            file.flush()
+            results.keep(key(job), scores)
             advance(1)
 
     def found(where: str, path: Path, words: Words) -> list[list[float]]:
-        return done[key((where, str(path), json.dumps(words), *mask))]
+        scores: list[list[float]] = results.done[key((where, str(path), json.dumps(words), *mask))]
+        return scores
 
     rows = []
     for name, settings in grid.items():
-        results = [found("scan", scan, words) for words in settings]
+        of_settings = [found("scan", scan, words) for words in settings]
         chosen = max(range(len(settings)), key=lambda i: found("validation", validation, settings[i])[0][0])
-        rows.append(row(name, "chosen on simulated files", settings[chosen], results[chosen]))
-        rows.append(best_row(name, settings, results))
+        rows.append(row(name, "chosen on simulated files", settings[chosen], of_settings[chosen]))
+        rows.append(best_row(name, settings, of_settings))
     for name, words in zip(models, networks, strict=True):
         rows.append(row(name, "as trained", {"model_hash": words["model_hash"]}, found("scan", scan, words)))
     sweeps = [
@@ -136,9 +133,7 @@ def measure(scan: Path, validation: Path, models: dict[str, str], mask: tuple[fl
         for words in every
     ]
     return {
-        "date": datetime.date.today().isoformat(),
-        "machine": machine(),
-        "versions": {name: installed(name) for name in ("mrirecon", "torch", "numpy", "sigpy", "scikit-image")},
+        **head("torch", "numpy", "sigpy", "scikit-image"),
         "scan": scan.name,
         "acceleration": mask[0],
         "center_fraction": mask[1],
@@ -164,17 +159,6 @@ def contents(path: str) -> list[str]:
         with name.open("rb") as file:
             found.append(hashlib.file_digest(file, "blake2b").hexdigest()[:20])
     return found
-
-
-def finished(lines: Path) -> dict[str, list[list[float]]]:
-    if not lines.exists():
-        return {}
-    text = lines.read_text()
-    whole = text[: text.rfind("\n") + 1]
-    if whole != text:  # a killed run's last line: taken away, so that the next one begins anew
-        with replacing(lines) as temporary:
-            temporary.write_text(whole)
-    return {entry["key"]: entry["scores"] for entry in map(json.loads, whole.splitlines())}
 
 
 def alone() -> None:

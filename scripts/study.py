@@ -1,0 +1,107 @@
+"""What the studies share: results as lines of JSON, trainings in processes of their own, scores, paired differences."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import stdev
+from typing import Any
+
+import h5py
+import numpy as np
+import scipy.stats
+import torch
+from benchmarks.measure import installed, machine
+
+from mrirecon.atomic import replacing
+from mrirecon.cropping import center_crop
+from mrirecon.data.header import ismrmrd_header
+from mrirecon.data.maps import MapCache
+from mrirecon.data.slices import Slice
+from mrirecon.data.writing import write_volume
+from mrirecon.imaging import magnitude, pose, sense_target
+from mrirecon.metrics import body_mask, psnr_inside, ssim_inside
+from mrirecon.unrolled import Unrolled
+
+
+class Lines:
+    """Results by name, each a line of JSON in a file as soon as it is there; those of an earlier start are known.
+
+    Args:
+        path: the file. A last line that a killed start has left unfinished is taken away.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        text = path.read_text() if path.exists() else ""
+        whole = text[: text.rfind("\n") + 1]
+        if whole != text:
+            with replacing(path) as temporary:
+                temporary.write_text(whole)
+        self.done: dict[str, Any] = {entry["key"]: entry["scores"] for entry in map(json.loads, whole.splitlines())}
+
+    def keep(self, key: str, value: Any) -> Any:
+        self.done[key] = value
+        with self.path.open("a") as file:
+            file.write(json.dumps({"key": key, "scores": value}) + "\n")
+        return value
+
+
+def command(*words: str) -> None:
+    """Run a command of mrirecon in a process of its own with one thread."""
+    subprocess.run([sys.executable, "-m", "mrirecon", *words], check=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+
+
+def head(*packages: str) -> dict[str, Any]:
+    """Date, machine and versions, with which a report begins."""
+    versions = {name: installed(name) for name in ("mrirecon", *packages)}
+    return {"date": datetime.date.today().isoformat(), "machine": machine(), "versions": versions}
+
+
+def cropped(scan: Path, path: Path, shape: tuple[int, int]) -> Path:
+    """The first slice of a scan with its k-space cut to a shape: the same field of view in larger pixels."""
+    with h5py.File(scan) as file:
+        kspace = center_crop(file["kspace"][0], shape)[None]
+    images = np.fft.fftshift(np.fft.ifft2(np.fft.ifftshift(kspace, (-2, -1)), norm="ortho"), (-2, -1))
+    rss = np.sqrt((np.abs(images) ** 2).sum(1)).astype(np.float32)
+    path.unlink(missing_ok=True)
+    header = ismrmrd_header(shape, shape)
+    write_volume(path, kspace, reconstruction_rss=rss, header=header, attrs={"acquisition": "AXT2"})
+    return path
+
+
+def score(net: Unrolled, bare: Slice) -> list[float]:
+    """PSNR and SSIM of the magnitude inside the body, against the SENSE image of the full k-space."""
+    batch = MapCache(None).attach(bare)
+    problem, scale = pose(batch)
+    with torch.inference_mode():
+        image = magnitude(net(problem) * scale, batch.crop).numpy()
+    reference = magnitude(sense_target(batch), batch.crop).numpy()
+    body = body_mask(reference[0])[None]
+    return [psnr_inside(reference, image, body), ssim_inside(reference, image, body)]
+
+
+def paired(differences: np.ndarray) -> dict[str, Any]:
+    """Mean of differences (seed, item), its 95 % interval over items, the spread over seeds, and a verdict.
+
+    The interval is of Student's t over items, each averaged over the seeds; where it holds zero, or the mean is less
+    than the range of the seeds' means, the verdict is 'undecided'.
+    """
+    by_item, by_seed = differences.mean(0), differences.mean(1)
+    mean, n = float(by_item.mean()), len(by_item)
+    half = float(scipy.stats.t.ppf(0.975, n - 1)) * stdev(by_item.tolist()) / n**0.5
+    spread = float(np.ptp(by_seed))
+    clear = abs(mean) > max(half, spread)
+    verdict = ("better" if mean > 0 else "worse") if clear else "undecided"
+    return {"mean": mean, "interval": [mean - half, mean + half], "seed_range": spread, "verdict": verdict}
+
+
+def by_volume(scores: Sequence[Sequence[float]], slices: int) -> np.ndarray:
+    """Scores (seed, slice) as (seed, volume): slices of one volume are not independent."""
+    values = np.array(scores)
+    return values.reshape(len(values), -1, slices).mean(2)
