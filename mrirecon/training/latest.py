@@ -40,7 +40,7 @@ class Latest(Checkpoint):
         self.minutes = minutes
         self.signal: int | None = None  # what was noted
         self._saved = time.monotonic()
-        self._word = GO_ON  # that came with the last batch
+        self._word = self._due = GO_ON  # that came with the last batch; and that waits for the end of a validation
         self._before: Any = None  # the handler of SIGUSR1
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
@@ -78,10 +78,15 @@ class Latest(Checkpoint):
         assert isinstance(pl_module, Reconstruction)
         self._word = pl_module.link.word
         # After the last batch of an epoch, its end saves.
-        if pl_module.link.word != GO_ON and batch_idx + 1 < trainer.num_training_batches:
-            self.save(trainer)
-            if pl_module.link.word == STOP:
-                self.stop(trainer)
+        if batch_idx + 1 < trainer.num_training_batches:
+            if _validates(trainer):  # a run that goes on from before a validation would miss it
+                self._due = self._word
+            else:
+                self.obey(trainer, self._word)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        word, self._due = self._due, GO_ON
+        self.obey(trainer, word)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, Reconstruction)
@@ -91,6 +96,12 @@ class Latest(Checkpoint):
         self.save(trainer)
         # All processes have met to save, so that a word more costs nothing.
         if trainer.strategy.broadcast(self.signal) is not None:
+            self.stop(trainer)
+
+    def obey(self, trainer: pl.Trainer, word: int) -> None:
+        if word != GO_ON:
+            self.save(trainer)
+        if word == STOP:
             self.stop(trainer)
 
     def save(self, trainer: pl.Trainer) -> None:
@@ -106,6 +117,12 @@ class Latest(Checkpoint):
             if done.returncode:
                 rank_zero_warn(f"job {job} is not queued again: {done.stderr.strip()}; submit it anew")
         trainer.strategy.barrier()  # srun ends all tasks when the first one leaves
+
+
+def _validates(trainer: pl.Trainer) -> bool:
+    """Whether a validation follows the batch that ends."""
+    loop = trainer.fit_loop
+    return loop._data_fetcher is not None and loop.epoch_loop._should_check_val_fx(loop._data_fetcher)
 
 
 def _ends(trainer: pl.Trainer) -> bool:

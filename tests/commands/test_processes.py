@@ -18,6 +18,7 @@ from pytorch_lightning.trainer.connectors.signal_connector import _SignalConnect
 from mrirecon.cli import main
 from tests.commands.conftest import QUIET, SAMPLING, fit_words
 from tests.commands.test_fit import last, same
+from tests.commands.test_regimes import scalars
 from tests.conftest import free_port
 
 # With all that might differ between processes: dropout, groups of batches, averaged weights, clipping, a schedule.
@@ -195,6 +196,23 @@ def test_under_slurm_a_preempted_job_saves_queues_itself_again_and_goes_on(data,
     for task in start():
         end(task)
     assert_same_training(alone, run)
+
+
+def test_stopped_where_a_validation_is_due_it_misses_none(data: Path, tmp_path: Path) -> None:
+    """By the one of two processes that has a volume to validate, which the other must wait for."""
+    card = tmp_path / "stopping.yaml"
+    stopping = {"class_path": "tests.commands.stopping.Stopping", "init_args": {"batch": 3}}
+    card.write_text(yaml.safe_dump({"trainer": {"callbacks": [stopping]}}))
+    often = ["--trainer.max_epochs", "1", "--trainer.val_check_interval", "2", "--data.val_volume_sample_rate", "0.5"]
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    assert main(fit_words(data, whole, *often)) == 0
+    words = fit_words(data, stopped, *often, "-c", "train/greedy_pipeline", "-c", str(card), "--trainer.devices", "2")
+    assert "stopped by a signal; add --resume" in end(fit(words), 143)
+    assert last(stopped)["FastMRIData"]["batches"] == 4
+    assert main(["fit", "--resume", "--run", str(stopped), "--trainer.devices", "1"]) == 0
+    assert_same_training(whole, stopped)
+    seen = [scalars(run)["val_psnr"] for run in (whole, stopped)]
+    assert seen[0] == seen[1] and len(seen[0]) == 3
 
 
 def test_torchrun_starts_it_too(data, alone, tmp_path) -> None:
