@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from mrirecon.denoisers import Contractive, Denoiser, ResNet
 from mrirecon.errors import InputError
 from mrirecon.inversion import TOLERANCE, inverse_errors, relative_error
-from mrirecon.physics import Problem, sense
+from mrirecon.physics import Problem
 from mrirecon.training.link import Local
 from mrirecon.training.stages import stage_losses, stages_of
 from mrirecon.unrolled import Activations, ModelBased, ProximalGradient, Unrolled, model_based, proximal_gradient, run
-from tests.conftest import peak_of_saved
+from tests.conftest import peak_of_saved, posed
 
 BUILDS: dict[str, Callable[..., Unrolled]] = {
     "modl": lambda **more: model_based(denoiser, weight=4.0, **more),
@@ -28,12 +28,7 @@ def denoiser() -> Contractive:
 
 
 def problem_of(dtype: torch.dtype = torch.complex64, batch: int = 2, n_coils: int = 4) -> Problem:
-    g = torch.Generator().manual_seed(1)
-    maps = torch.randn(batch, 1, n_coils, 11, 14, dtype=torch.complex128, generator=g)
-    maps = (maps / maps.abs().square().sum(2, keepdim=True).sqrt()).to(dtype)
-    A = sense(maps, (torch.rand(batch, 1, 1, 14, generator=g) < 0.5).to(dtype.to_real()))
-    x = torch.randn(batch, 1, 11, 14, dtype=torch.complex128, generator=g).to(dtype)
-    return Problem.pose(A, A(x)).scaled()[0]
+    return posed((11, 14), batch, n_coils, dtype)[0].scaled()[0]
 
 
 def network(build: Callable[..., Unrolled], **more: object) -> Unrolled:

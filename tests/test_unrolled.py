@@ -8,18 +8,13 @@ from torch import Tensor, nn
 
 from mrirecon.denoisers import ResNet
 from mrirecon.errors import InputError
-from mrirecon.physics import Problem, sense
+from mrirecon.physics import Problem
 from mrirecon.unrolled import ModelBased, ProximalGradient, Unrolled, model_based, proximal_gradient
+from tests.conftest import posed
 
 
 def problem_of(batch: int = 2, n_coils: int = 4, shape: tuple[int, int] = (13, 16), seed: int = 0) -> Problem:
-    g = torch.Generator().manual_seed(seed)
-    maps = torch.randn(batch, 1, n_coils, *shape, dtype=torch.complex128, generator=g)
-    maps = maps / maps.abs().square().sum(2, keepdim=True).sqrt()
-    mask = (torch.rand(batch, 1, 1, shape[1], generator=g) < 0.6).double()
-    x = torch.randn(batch, 1, *shape, dtype=torch.complex128, generator=g)
-    A = sense(maps, mask)
-    return Problem.pose(A, A(x))
+    return posed(shape, batch, n_coils, torch.complex128, seed, sampled=0.6)[0]
 
 
 def residual(problem: Problem, x: Tensor) -> float:

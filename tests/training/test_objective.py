@@ -9,20 +9,17 @@ from torch import nn
 from mrirecon.denoisers import ResNet
 from mrirecon.losses import L1, SSIM, Loss
 from mrirecon.metrics import psnr
-from mrirecon.physics import Problem, sense
+from mrirecon.physics import Problem
 from mrirecon.training.link import Local
 from mrirecon.training.objective import Objective
 from mrirecon.training.stages import stage_losses, stages_of
 from mrirecon.unrolled import ModelBased, ProximalGradient, Unrolled
+from tests.conftest import posed
 
 
 @pytest.fixture
 def problem() -> Problem:
-    g = torch.Generator().manual_seed(1)
-    maps = torch.randn(2, 1, 3, 20, 18, dtype=torch.complex64, generator=g)
-    maps = maps / maps.abs().square().sum(2, keepdim=True).sqrt()
-    A = sense(maps, (torch.rand(2, 1, 1, 18, generator=g) < 0.5).float())
-    return Problem.pose(A, A(torch.randn(2, 1, 20, 18, dtype=torch.complex64, generator=g)))
+    return posed((20, 18))[0]
 
 
 def values(net: Unrolled, problem: Problem, loss: Loss) -> list[torch.Tensor]:

@@ -8,21 +8,17 @@ from torch import Tensor, nn
 
 from mrirecon.denoisers import Denoiser, ResNet
 from mrirecon.errors import InputError
-from mrirecon.physics import Problem, sense
+from mrirecon.physics import Problem
 from mrirecon.training.link import Local
 from mrirecon.training.stages import stage_losses, stages_of
 from mrirecon.unrolled import Activations, Unrolled, proximal_gradient, run
-from tests.conftest import peak_of_saved
+from tests.conftest import peak_of_saved, posed
 from tests.training.workers import Noisy
 
 
 @pytest.fixture
 def problem() -> Problem:
-    g = torch.Generator().manual_seed(1)
-    maps = torch.randn(2, 1, 3, 10, 12, dtype=torch.complex64, generator=g)
-    maps = maps / maps.abs().square().sum(2, keepdim=True).sqrt()
-    A = sense(maps, (torch.rand(2, 1, 1, 12, generator=g) < 0.5).float())
-    return Problem.pose(A, A(torch.randn(2, 1, 10, 12, dtype=torch.complex64, generator=g)))
+    return posed((10, 12))[0]
 
 
 @pytest.fixture

@@ -15,12 +15,13 @@ from torch import Tensor, nn
 
 from mrirecon.denoisers import Denoiser, ResNet
 from mrirecon.errors import ProcessLost
-from mrirecon.physics import Problem, sense
+from mrirecon.physics import Problem
 from mrirecon.training.group import clip_stage
 from mrirecon.training.link import GO_ON, STOP, Link, Local
 from mrirecon.training.pipeline import Pipeline
 from mrirecon.training.stages import stage_losses, stages_of
 from mrirecon.unrolled import Unrolled, proximal_gradient
+from tests.conftest import posed
 
 N_STEPS, N_BATCHES = 4, 10
 
@@ -56,13 +57,7 @@ def network() -> Unrolled:
 
 def problem(number: int) -> tuple[Problem, Tensor]:
     """Batch ``number``: shapes vary, as they do between volumes."""
-    g = torch.Generator().manual_seed(number)
-    height, width = 10, 12 + 2 * (number % 3)
-    maps = torch.randn(1, 1, 3, height, width, dtype=torch.complex64, generator=g)
-    maps = maps / maps.abs().square().sum(2, keepdim=True).sqrt()
-    x = torch.randn(1, 1, height, width, dtype=torch.complex64, generator=g)
-    A = sense(maps, (torch.rand(1, 1, 1, width, generator=g) < 0.5).float())
-    return Problem.pose(A, A(x)), x
+    return posed((10, 12 + 2 * (number % 3)), batch=1, seed=number)
 
 
 def train(
