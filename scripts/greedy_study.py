@@ -36,7 +36,7 @@ from benchmarks.greedy_memory import saved_bytes
 from benchmarks.greedy_training import Training
 from benchmarks.measure import in_turn
 from measured_scan import masks
-from study import Lines, by_volume, command, cropped, head, paired, score
+from study import Lines, by_volume, command, cropped, draw, head, paired, score
 
 from mrirecon.checkpoint import build, load
 from mrirecon.data.fastmri import list_volumes, read_volume
@@ -95,6 +95,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("scan", type=Path, help="fully sampled fastMRI-layout file; its first slice is used")
     parser.add_argument("--json", type=Path, required=True, help="the report; every run's line goes beside it, .jsonl")
+    parser.add_argument("--picture", type=Path, help="validation PSNR against updates and against time")
     parser.add_argument("--folder", type=Path, default=Path("runs/greedy_study"), help="for data and runs")
     parser.add_argument("--seeds", type=int, default=3)
     options = parser.parse_args()
@@ -102,6 +103,8 @@ def main() -> int:
     study = Study(options.folder, options.scan, options.json.with_suffix(".jsonl"))
     study.run(options.seeds)
     write_json(options.json, study.report(options.seeds))
+    if options.picture:
+        draw(options.picture, study.curves(options.seeds), "validation PSNR in dB")
     return 0
 
 
@@ -204,6 +207,14 @@ class Study:
             "simulated": [score(net, slices[[(0, i)]]) for i in range(len(slices))],
             "measured": [score(net, offset[0]) for offset in offsets],
         }
+
+    def curves(self, seeds: int) -> dict[str, dict[str, list[Any]]]:
+        """Of every network and seed, with time as that of the updates."""
+        done = self.lines.done
+        found = {name: [done[f"{name} | {seed}"]["curve"] for seed in range(seeds)] for name in NETWORKS}
+        minutes = {name: done["seconds"][name] / 60 for name in NETWORKS}
+        timed = {name: [[(x * minutes[name], y) for x, y in c] for c in curves] for name, curves in found.items()}
+        return {"updates": found, "minutes of updates, one thread": timed}
 
     def report(self, seeds: int) -> Line:
         done = self.lines.done

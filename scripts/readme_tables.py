@@ -93,7 +93,8 @@ def greedy_study(report: dict) -> str:
     ]
     for r in report["rows"]:
         cells = [r["budget"], r["network"], f"{report['saved_MB'][r['network']]:.1f} MB"]
-        cells += [f"{report['weights'][r['network']]:,}", f"{fmean(r['updates']):.0f}"]
+        patience = f" ({n} of {r['seeds']} by patience)" if (n := sum(r["by_patience"])) else ""
+        cells += [f"{report['weights'][r['network']]:,}", f"{fmean(r['trained']):.0f}{patience}"]
         for data in ("simulated", "measured"):
             cells += [f"{r[f'{data}_psnr']:.2f}", against(r.get(f"{data}_psnr_difference")), f"{r[f'{data}_ssim']:.3f}"]
         lines.append(f"| {' | '.join(cells)} |")

@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import stdev
 from typing import Any
@@ -17,6 +17,7 @@ import numpy as np
 import scipy.stats
 import torch
 from benchmarks.measure import installed, machine
+from matplotlib.figure import Figure
 
 from mrirecon.atomic import replacing
 from mrirecon.cropping import center_crop
@@ -105,3 +106,24 @@ def by_volume(scores: Sequence[Sequence[float]], slices: int) -> np.ndarray:
     """Scores (seed, slice) as (seed, volume): slices of one volume are not independent."""
     values = np.array(scores)
     return values.reshape(len(values), -1, slices).mean(2)
+
+
+Curve = Sequence[tuple[float, float]]
+
+
+def draw(path: Path, panels: Mapping[str, Mapping[str, Sequence[Curve]]], y_label: str) -> None:
+    """Panels side by side, by the labels of their x axes: named curves, those of one name (seeds) in one colour."""
+    figure = Figure(figsize=(4.6 * len(panels), 3.6), facecolor="white", layout="constrained")
+    for number, (x_label, named) in enumerate(panels.items()):
+        axes = figure.add_subplot(1, len(panels), number + 1, sharey=figure.axes[0] if number else None)
+        for i, (name, curves) in enumerate(named.items()):
+            for j, points in enumerate(curves):
+                x, y = zip(*points, strict=True)
+                axes.plot(x, y, color=f"C{i}", linewidth=1.2, alpha=0.85, label=None if j else name)
+                axes.plot(x[-1], y[-1], "o", color=f"C{i}", markersize=4)
+        axes.set(xlabel=x_label, ylabel="" if number else y_label)
+        axes.grid(alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.axes[-1].legend(frameon=False, fontsize=8, loc="lower right")
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format=path.suffix[1:], dpi=160)
