@@ -18,7 +18,7 @@ from mrirecon.losses import L1, Loss
 from mrirecon.training.average import Average, with_average
 from mrirecon.training.group import Group, clip_stage, refuse_deaf
 from mrirecon.training.link import GO_ON, Link, Local
-from mrirecon.training.objective import posed
+from mrirecon.training.objective import posed, refuse_target
 from mrirecon.training.partition import shared_stages, stage_costs
 from mrirecon.training.per_step import PerStep, per_step
 from mrirecon.training.scoring import Scoring
@@ -82,19 +82,12 @@ class Reconstruction(Scoring):
         self.automatic_optimization = False
         self.net = net
         self.loss = L1() if loss is None else loss
-        if target is not None and target != self.loss.target:
-            raise InputError(
-                f"model.target is {target!r}, but the loss {type(self.loss).__name__} needs {self.loss.target!r}: "
-                "complex losses (L1, L2) compare with the complex image 'sense', magnitude losses (MagnitudeL1, SSIM) "
-                "with the file's 'rss'"
-            )
+        refuse_target(self.loss, target, rows)
         if clip is not None and not clip > 0:
             raise InputError(f"model.clip is {clip}; expected a number above 0, or null for no limit")
-        if rows is not None and (rows < 1 or self.loss.target != "sense"):
-            raise InputError(f"model.rows is {rows}; expected at least 1, and a loss with the target 'sense'")
         self.rows = rows
         self.stages = stages_of(len(net.sequence), steps_per_stage)
-        self.turn = None if stagewise is None else Turn(stagewise, len(self.stages))
+        self.turn = Turn(stagewise, len(self.stages))
         if stagewise is not None and shared_stages([net.sequence[stage] for stage in self.stages]):
             raise InputError(
                 "model.stagewise freezes a stage when it is done, but here another has the same weights; "
@@ -121,7 +114,7 @@ class Reconstruction(Scoring):
     def on_fit_start(self) -> None:
         if self.trainer.precision == "16-mixed":
             raise InputError("trainer.precision 16-mixed would scale the stages' losses together; use bf16-mixed")
-        if self.turn is not None and (self.trainer.min_epochs or self.trainer.min_steps):
+        if self.turn.rule is not None and (self.trainer.min_epochs or self.trainer.min_steps):
             raise InputError(
                 "model.stagewise ends when all stages are done; set trainer.min_epochs and min_steps to null"
             )
@@ -130,8 +123,7 @@ class Reconstruction(Scoring):
         scheduler = self.lr_schedulers()
         if isinstance(scheduler, PerStep):
             scheduler.apply()
-        if self.turn is not None and not self.turn.trained:
-            self.trainer.should_stop = True
+        self.trainer.should_stop |= not self.turn.trained
 
     def training_step(self, batch: Slice, batch_idx: int) -> None:
         draws = (self.seed, self.current_epoch, *batch.number)
@@ -146,7 +138,7 @@ class Reconstruction(Scoring):
         self.group.begin(place, self.net, self.steps_trained())
         size = len(batch.kspace)
         for stage, loss, image in stage_losses(
-            self.net, problem, minimised, self.stages, self.link, self.activations, draws, self.turn_of()
+            self.net, problem, minimised, self.stages, self.link, self.activations, draws, self.turn.trained
         ):
             self.manual_backward(loss / group)
             value = loss.detach()
@@ -194,14 +186,10 @@ class Reconstruction(Scoring):
 
     def stages_trained(self) -> list[int]:
         """The stages that this process trains at present."""
-        return [k for k in self.link.owned(len(self.stages)) if k in self.turn_of()]
+        return [k for k in self.link.owned(len(self.stages)) if k in self.turn.trained]
 
     def steps_trained(self) -> set[int]:
         return {i for k in self.stages_trained() for i in self.steps_of(k)}
-
-    def turn_of(self) -> range:
-        """The stages that learn at present."""
-        return range(len(self.stages)) if self.turn is None else self.turn.trained
 
     def steps_of(self, stage: int) -> list[int]:
         return steps_of(self.net, self.stages[stage])
@@ -213,35 +201,32 @@ class Reconstruction(Scoring):
     def on_train_epoch_end(self) -> None:
         self.stage_log.write(self.trainer.loggers)
         self.stage_log.close(self.link, self.current_epoch, self.trainer.global_step)
-        turn, scheduler = self.turn_of(), self.lr_schedulers()
+        scheduler = self.lr_schedulers()
         if isinstance(scheduler, PerStep):
-            for k in turn:
+            for k in self.turn.trained:
                 scheduler.step(self.steps_of(k), self.stage_loss.get(k))
-        if self.turn is not None:
-            self.turn.epoch_done(self.stage_loss.get(self.turn.stage))
-            self.trainer.should_stop |= not self.turn.trained
+        self.turn.epoch_done(self.stage_loss)
+        self.trainer.should_stop |= not self.turn.trained
         self.stage_loss = {}
 
     def on_train_end(self) -> None:
         self.stage_log.write(self.trainer.loggers)
 
     def configure_optimizers(self) -> Any:
-        epochs = self.trainer.max_epochs if self.turn is None else self.turn.rule.epochs
+        epochs = self.trainer.max_epochs if self.turn.rule is None else self.turn.rule.epochs
         return per_step(self.net, self.make_optimizer, self.make_scheduler, epochs)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.stage_log.write(self.trainer.loggers)
         self.stage_log.refuse_nan(self.link, self.current_epoch)
         checkpoint["mrirecon"] = self.record
-        if self.turn is not None:
-            checkpoint["stagewise"] = self.turn.state_dict()
+        checkpoint["stagewise"] = self.turn.state_dict()
         checkpoint["stage_loss"] = self.stage_loss
         checkpoint["gradients"] = self.group.state_dict(self.net, self.link)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         fitting = self.trainer.state.fn == "fit"
         checkpoint["state_dict"] = with_average(checkpoint["state_dict"], self.average, fitting)
-        if self.turn is not None and "stagewise" in checkpoint:
-            self.turn.load_state_dict(checkpoint["stagewise"])
+        self.turn.load_state_dict(checkpoint.get("stagewise", {}))
         self.stage_loss = checkpoint.get("stage_loss", {})
         self.group.load_state_dict(checkpoint.get("gradients", {}))

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from mrirecon.data.slices import Slice
+from mrirecon.errors import InputError
 from mrirecon.imaging import magnitude, pose, sense_target
 from mrirecon.losses import Loss
 from mrirecon.physics import Problem, strip
@@ -39,6 +40,18 @@ class Objective:
         peak = torch.where(self.peak > 0, self.peak, reference.amax(1))
         mse = error.abs().square().flatten(1).mean(1)
         return 10 * torch.log10(peak.square() / mse).mean()
+
+
+def refuse_target(loss: Loss, target: str | None, rows: int | None) -> None:
+    """Raises InputError for a target that the loss cannot be compared with, or that strips of rows do not have."""
+    if target is not None and target != loss.target:
+        raise InputError(
+            f"model.target is {target!r}, but the loss {type(loss).__name__} needs {loss.target!r}: complex losses "
+            "(L1, L2) compare with the complex image 'sense', magnitude losses (MagnitudeL1, SSIM) with the file's "
+            "'rss'"
+        )
+    if rows is not None and (rows < 1 or loss.target != "sense"):
+        raise InputError(f"model.rows is {rows}; expected at least 1, and a loss with the target 'sense'")
 
 
 def objective(loss: Loss, batch: Slice, scale: Tensor) -> Objective:

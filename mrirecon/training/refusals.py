@@ -33,7 +33,7 @@ def refuse_stages(module: Reconstruction, world: int, replicas: int, sizes: Sequ
                 f"stages {shared[0]} and {shared[1]} share weights, which in a pipeline have no single process to "
                 "train them; use a network with share_weights: false, or one process a replica"
             )
-        if module.turn is not None:
+        if module.turn.rule is not None:
             raise InputError(
                 "stage-wise training has one stage at work at a time, so all other processes of a pipeline would "
                 "be idle; use one process a replica, or stagewise: null"

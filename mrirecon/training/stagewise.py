@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import inf, isfinite
 from typing import Any
@@ -31,9 +32,9 @@ class Stagewise:
 
 
 class Turn:
-    """Whose turn it is: ``stage``, ``n_stages`` when all are done."""
+    """Whose turn it is: ``stage``, ``n_stages`` when all are done. Without a rule all stages learn on every batch."""
 
-    def __init__(self, rule: Stagewise, n_stages: int) -> None:
+    def __init__(self, rule: Stagewise | None, n_stages: int) -> None:
         self.rule, self.n_stages = rule, n_stages
         self.stage = 0
         self._start()
@@ -43,23 +44,32 @@ class Turn:
 
     @property
     def trained(self) -> range:
-        return range(self.stage, min(self.stage + 1, self.n_stages))
+        """The stages that learn at present; none when all are done."""
+        return range(self.n_stages) if self.rule is None else range(self.stage, min(self.stage + 1, self.n_stages))
 
-    def epoch_done(self, loss: float | None) -> None:
-        """An epoch of the stage is over; ``loss`` of the stage in validation, None if there was none."""
+    def epoch_done(self, stage_loss: Mapping[int, float]) -> None:
+        """An epoch is over; ``stage_loss`` by stage in its validation, empty if there was none."""
+        rule, loss = self.rule, stage_loss.get(self.stage)
+        if rule is None:
+            return
         self.epochs += 1
         if loss is not None:
             better = isfinite(loss) and loss < self.best
             self.best, self.waited = (loss, 0) if better else (self.best, self.waited + 1)
-        rule = self.rule
         tired = rule.patience is not None and self.waited >= rule.patience
         if tired or (rule.epochs is not None and self.epochs >= rule.epochs):
             self.stage += 1
             self._start()
 
     def state_dict(self) -> dict[str, Any]:
+        """Empty without a rule."""
+        if self.rule is None:
+            return {}
         return {"stage": self.stage, "epochs": self.epochs, "waited": self.waited, "best": self.best}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """A run that was trained all at once may go on stage by stage from its first stage, and the reverse."""
+        if self.rule is None or not state_dict:
+            return
         self.stage, self.epochs = int(state_dict["stage"]), int(state_dict["epochs"])
         self.waited, self.best = int(state_dict["waited"]), float(state_dict["best"])
