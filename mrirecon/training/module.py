@@ -196,7 +196,7 @@ class Reconstruction(Scoring):
 
     def on_validation_start(self) -> None:
         if self.trainer.state.fn == "fit" and not self.trainer.sanity_checking:
-            self.stage_log.refuse_nan(self.link, self.current_epoch)
+            self.stage_log.gathered(self.link, self.current_epoch)  # refuses losses that are not finite
 
     def on_train_epoch_end(self) -> None:
         self.stage_log.write(self.trainer.loggers)
@@ -218,7 +218,7 @@ class Reconstruction(Scoring):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.stage_log.write(self.trainer.loggers)
-        self.stage_log.refuse_nan(self.link, self.current_epoch)
+        checkpoint["stage_log"] = self.stage_log.gathered(self.link, self.current_epoch)
         checkpoint["mrirecon"] = self.record
         checkpoint["stagewise"] = self.turn.state_dict()
         checkpoint["stage_loss"] = self.stage_loss
@@ -230,3 +230,5 @@ class Reconstruction(Scoring):
         self.turn.load_state_dict(checkpoint.get("stagewise", {}))
         self.stage_loss = checkpoint.get("stage_loss", {})
         self.group.load_state_dict(checkpoint.get("gradients", {}))
+        if "stage_log" in checkpoint and self.trainer.is_global_zero:
+            self.stage_log.resume(checkpoint["stage_log"])

@@ -18,8 +18,7 @@ class StageLog:
     """Sums of one epoch, stages x (loss, PSNR, slices, gradient norm, updates), on the training device.
 
     An epoch's sums are sent off when it ends and read at the next occasion, so that the processes of a pipeline need
-    not wait for each other: the pipeline stays full from one epoch to the next. After resuming inside an epoch, its
-    means are of the batches since.
+    not wait for each other: the pipeline stays full from one epoch to the next.
     """
 
     def __init__(self, n_stages: int) -> None:
@@ -40,9 +39,19 @@ class StageLog:
         self._sums = self._sums.to(device)
         return self._sums
 
-    def refuse_nan(self, link: Link, epoch: int) -> None:
-        """Raises InputError, in every process, if a loss of this epoch is not finite."""
-        _refuse(torch.stack(link.gathered(self._sums.cpu())).sum(0), epoch)
+    def gathered(self, link: Link, epoch: int) -> Tensor:
+        """The sums over all processes, which must all call this; for a checkpoint.
+
+        Raises InputError, in every process, if a loss of this epoch is not finite.
+        """
+        sums = torch.stack(link.gathered(self._sums.cpu())).sum(0)
+        _refuse(sums, epoch)
+        return sums
+
+    def resume(self, sums: Tensor) -> None:
+        """Go on from the sums of a checkpoint, in one process of all, unless they are of other stages."""
+        if sums.shape == self._sums.shape:
+            self._sums = sums.clone()
 
     def close(self, link: Link, epoch: int, step: int) -> None:
         """The epoch is over: send its sums off, to be read as those of this epoch and global step."""

@@ -134,6 +134,9 @@ def test_a_killed_process_ends_the_job_and_the_run_goes_on_to_the_same_end(data,
     assert last(run)["epoch"] < 2
     end(fit([*words, "--resume", "--trainer.devices", "3"]))
     assert_same_training(alone, run)
+    for k in range(4):  # of all batches of the epoch inside which it went on
+        logged = [scalars(r)[f"stage_loss/{k}"][-2:] for r in (alone, run)]
+        assert logged[0] == pytest.approx(logged[1])
 
 
 def test_a_run_of_two_processes_goes_on_in_one_and_end_to_end(data, alone, two, tmp_path) -> None:

@@ -24,7 +24,7 @@ def assert_same(a: dict[str, Any], b: dict[str, Any]) -> None:
 
 
 def scalars(run: Path) -> dict[str, list[float]]:
-    events = EventAccumulator(str(run))
+    events = EventAccumulator(str(run), purge_orphaned_data=False)
     events.Reload()
     return {tag: [e.value for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
 
@@ -35,6 +35,9 @@ def test_accumulated_batches_make_one_update_and_every_batch_counts(data: Path, 
     assert whole["global_step"] == 18
     assert {float(s["step"]) for s in whole["optimizer_states"][0]["state"].values()} == {6.0}
     assert_same(whole, again)
+    logged = scalars(tmp_path / "run")  # of both; the second one went on inside its first epoch
+    for name in ("stage_loss/1", "stage_psnr/0", "stage_gradient_norm/1"):
+        assert len(logged[name]) == 6 and logged[name][:3] == logged[name][3:], name
 
 
 def test_validation_inside_a_group_of_batches_loses_no_gradient(data: Path, tmp_path: Path) -> None:
