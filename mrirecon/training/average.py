@@ -40,6 +40,13 @@ class Average(nn.Module):
                 kept.copy_(buffer)
             self.updates[k] += 1
 
+    @torch.no_grad()
+    def settle(self, net: Unrolled, steps: Collection[int]) -> None:
+        """Those steps of the network are done: from now on their weights are the average, as in what is scored."""
+        for k in steps:
+            for weight, mean in zip(net.steps[k].parameters(), self.net.steps[k].parameters(), strict=True):
+                weight.copy_(mean)
+
 
 def with_average(weights: dict[str, Tensor], average: Average | None, fitting: bool) -> dict[str, Tensor]:
     """Weights of a checkpoint, "net..." and perhaps "average...", for a module with or without an average.

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.cli import LRSchedulerCallable, OptimizerCallable
+from torch import Tensor
 
 from mrirecon.checkpoint import load_weights
 from mrirecon.data.slices import Slice
@@ -23,7 +24,7 @@ from mrirecon.training.partition import shared_stages, stage_costs
 from mrirecon.training.per_step import PerStep, per_step
 from mrirecon.training.scoring import Scoring
 from mrirecon.training.stage_log import StageLog
-from mrirecon.training.stages import stage_losses, stages_of, steps_of
+from mrirecon.training.stages import apart, stage_losses, stages_of, steps_of
 from mrirecon.training.stagewise import Stagewise, Turn
 from mrirecon.training.validation import Validation
 from mrirecon.unrolled import Activations, Unrolled
@@ -53,7 +54,7 @@ class Reconstruction(Scoring):
         optimizer: makes the optimiser of all parameters.
         scheduler: makes the learning-rate schedule of a step of the network, stepped after every epoch in which it was
             trained; ReduceLROnPlateau watches the validation loss of the step's own stage. Null for a constant rate.
-        clip: largest norm of the gradient of one stage; null for no limit.
+        clip: largest norm of the gradient of one stage, or of stages with the same weights; null for no limit.
         ema: decay of an exponential moving average of the weights, for example 0.999, which is then what is validated
             and what `mrirecon reconstruct` uses; null for the weights themselves.
         init_from: checkpoint or run folder whose weights training starts from.
@@ -136,18 +137,13 @@ class Reconstruction(Scoring):
         )
         place, group = self.group.place(batch_idx, int(self.trainer.num_training_batches))
         self.group.begin(place, self.net, self.steps_trained())
-        size = len(batch.kspace)
         for stage, loss, image in stage_losses(
             self.net, problem, minimised, self.stages, self.link, self.activations, draws, self.turn.trained
         ):
             self.manual_backward(loss / group)
-            value = loss.detach()
-            self.stage_log.batch(stage, value, minimised.psnr(image), size)
-        if stage + 1 == len(self.stages):
-            self.log("loss", value, prog_bar=True, on_step=True, on_epoch=True, batch_size=size)
-        else:  # another process has the last stage, or its turn has not come
-            self.log(f"loss_of_stage_{stage}", value, prog_bar=True, logger=False, batch_size=size)
-        self.log("acceleration", mean(batch.acceleration), prog_bar=True, on_step=False, on_epoch=True, batch_size=size)
+            self.stage_log.batch(stage, loss.detach(), minimised.psnr(image), len(batch.kspace))
+            last = stage, loss.detach()
+        self.show(batch, *last)
         self.group.open = place + 1 < group
         if not self.group.open:
             self.update()
@@ -155,6 +151,15 @@ class Reconstruction(Scoring):
             calls = self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
             calls.increment_ready()
             calls.increment_completed()
+
+    def show(self, batch: Slice, stage: int, loss: Tensor) -> None:
+        """Loss of the last stage that learns here, and acceleration, in the progress bar; and to the loggers."""
+        size = len(batch.kspace)
+        if stage + 1 == len(self.stages):
+            self.log("loss", loss, prog_bar=True, on_step=True, on_epoch=True, batch_size=size)
+        else:  # another process has the last stage, or its turn has not come
+            self.log(f"loss_of_stage_{stage}", loss, prog_bar=True, logger=False, batch_size=size)
+        self.log("acceleration", mean(batch.acceleration), prog_bar=True, on_step=False, on_epoch=True, batch_size=size)
 
     def updates_after(self, batch: int) -> bool:
         """Whether the weights are updated after a batch of the epoch, or more batches are gathered first."""
@@ -174,10 +179,13 @@ class Reconstruction(Scoring):
         if len(self.stages) > 1 and not self._heard:
             refuse_deaf(self.net, [self.stages[k] for k in stages])
             self._heard = True
-        weights = {k: [p for i in self.steps_of(k) for p in self.net.steps[i].parameters()] for k in stages}
-        self.link.average([p.grad for k in stages for p in weights[k] if p.grad is not None])
-        for k in stages:
-            self.stage_log.update(k, clip_stage(weights[k], self.clip))
+        groups = apart(self.net, self.stages, stages)
+        weights = {steps: [p for i in steps for p in self.net.steps[i].parameters()] for steps in groups}
+        self.link.average([p.grad for group in weights.values() for p in group if p.grad is not None])
+        for steps, together in groups.items():
+            norm = clip_stage(weights[steps], self.clip)
+            for k in together:
+                self.stage_log.update(k, norm)
         optimizer = self.optimizers()
         assert isinstance(optimizer, pl.core.optimizer.LightningOptimizer)
         optimizer.step()
@@ -205,7 +213,10 @@ class Reconstruction(Scoring):
         if isinstance(scheduler, PerStep):
             for k in self.turn.trained:
                 scheduler.step(self.steps_of(k), self.stage_loss.get(k))
+        before = self.turn.trained
         self.turn.epoch_done(self.stage_loss)
+        if self.average is not None and self.turn.trained != before:
+            self.average.settle(self.net, {i for k in before for i in self.steps_of(k)})
         self.trainer.should_stop |= not self.turn.trained
         self.stage_loss = {}
 

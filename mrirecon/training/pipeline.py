@@ -53,7 +53,8 @@ class Pipeline:
         self.word = GO_ON
         self._stage, self._replica = mesh.get_group("stage"), mesh.get_group("replica")
         self._ranks = dist.get_process_group_ranks(self._stage)
-        # NCCL sets up a group at its first use, for which all of it must come; so they come now, not with an image.
+        # NCCL sets up a group at its first use, for which all of it must come: so they come now, not with an image.
+        # (Two neighbours may still meet for a channel of their own at their first image, when both of them come.)
         for group in (self._stage, self._replica):
             dist.all_reduce(torch.ones(1, device=device), group=group)
         heads = [r * self.length for r in range(replicas)]
@@ -173,11 +174,9 @@ class Pipeline:
         for place, block in enumerate(self.blocks or []) if self.length > 1 else ():
             for tensor in (t for stage in block for t in tensors_of(stage)):
                 with self.watch.waiting(self._name(self._ranks[place])):
-                    dist.broadcast(
-                        torch.view_as_real(tensor) if tensor.is_complex() else tensor,
-                        self._ranks[place],
-                        group=self._stage,
-                    )
+                    real = torch.view_as_real(tensor) if tensor.is_complex() else tensor
+                    dist.broadcast(real, self._ranks[place], group=self._stage)
+                torch.autograd.graph.increment_version(tensor)  # which a broadcast does not: denoisers may remember
 
     def close(self) -> None:
         self.finish_sending()

@@ -20,9 +20,10 @@ def refuse_stages(module: Reconstruction, world: int, replicas: int, sizes: Sequ
     length = world // replicas
     if length > n_stages:
         raise InputError(
-            f"a pipeline of {length} processes for {n_stages} stages, but each process needs a stage; use "
-            f"--trainer.devices {n_stages * replicas}, --trainer.strategy.init_args.replicas "
-            f"{world // n_stages if world % n_stages == 0 else world}, or fewer --model.steps_per_stage"
+            f"a pipeline of {length} processes for {n_stages} stages, but each process needs a stage; use at most "
+            f"{n_stages * replicas} devices in all (--trainer.devices on each node), "
+            f"--trainer.strategy.init_args.replicas {world // n_stages if world % n_stages == 0 else world}, or fewer "
+            "--model.steps_per_stage"
         )
     if sizes is not None:
         blocks_of(sizes, n_stages, length)

@@ -9,7 +9,7 @@ torch.distributed is known here; a `Link` decides which stages this process owns
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -41,6 +41,17 @@ def stages_of(n_steps: int, steps_per_stage: int | None = None) -> list[slice]:
 def steps_of(net: Unrolled, stage: slice) -> list[int]:
     """The numbers of the distinct steps of a stage; shared steps have one."""
     return sorted({i % len(net.steps) for i in range(len(net.sequence))[stage]})
+
+
+def apart(net: Unrolled, stages: Sequence[slice], numbers: Iterable[int]) -> dict[tuple[int, ...], list[int]]:
+    """Some of the stages by number, those that share weights together; each group with the numbers of its steps."""
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for k in numbers:
+        steps, together = set(steps_of(net, stages[k])), [k]
+        for others in [others for others in groups if steps & set(others)]:
+            steps, together = steps | set(others), groups.pop(others) + together
+        groups[tuple(sorted(steps))] = together
+    return groups
 
 
 class Output(NamedTuple):

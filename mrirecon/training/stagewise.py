@@ -14,6 +14,8 @@ from mrirecon.errors import InputError
 class Stagewise:
     """When a stage is done, so that it is frozen and the next one begins. It keeps the weights that it has then.
 
+    With ``model.ema`` these are the averaged ones, so that later stages learn from the images that are scored.
+
     Args:
         epochs: at most so many epochs for a stage; null for no limit.
         patience: after so many validations in a row without a lower loss of the stage; null to train all epochs.

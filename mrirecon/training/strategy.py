@@ -22,7 +22,7 @@ from mrirecon.training.module import Reconstruction
 from mrirecon.training.pipeline import Pipeline
 from mrirecon.training.refusals import refuse_stages, refuse_trainer
 
-RENDEZVOUS = timedelta(minutes=30)  # in which all processes must have come, and the data be prepared
+RENDEZVOUS = timedelta(minutes=30)  # in which all processes must have come; data may take longer to be prepared
 
 
 class StageParallel(DDPStrategy):
@@ -164,7 +164,7 @@ class StageParallel(DDPStrategy):
     def teardown(self) -> None:
         super().teardown()  # on a GPU it waits for what was sent and received
         if self.pipeline is not None and not self._failed:  # else the watch sees to it that the process ends
-            self.pipeline.watch.stop()
+            self.pipeline.close()
             self._let_go()
 
     def _let_go(self) -> None:

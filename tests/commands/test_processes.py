@@ -1,4 +1,8 @@
-"""Greedy training on several processes, started as a user starts it; and the traps on the way there."""
+"""Greedy training on several processes, started as a user starts it; and the traps on the way there.
+
+Beside one, two and four processes there is one launch for each way to start and to stop that only a launch can show:
+replicas, SLURM, torchrun, a stop where a validation is due. The laws of the pipeline are in tests/training.
+"""
 
 from __future__ import annotations
 
@@ -234,7 +238,10 @@ STOPPING = ["--trainer.callbacks+=EarlyStopping", "--trainer.callbacks.monitor",
     ("words", "message"),
     [
         (["--trainer.devices", "5"], "a pipeline of 5 processes for 4 stages, but each process needs a stage"),
-        (["--trainer.devices", "8"], f"use --trainer.devices 4, {STRATEGY}.replicas 2"),
+        (
+            ["--trainer.devices", "8"],
+            f"use at most 4 devices in all (--trainer.devices on each node), {STRATEGY}.replicas 2",
+        ),
         (["--trainer.devices", "4", f"{STRATEGY}.replicas", "3"], "replicas is 3; expected a divisor"),
         (["--trainer.devices", "2", f"{STRATEGY}.blocks", "[3,2]"], "blocks [3, 2] do not share 4 stages out"),
         (["--trainer.devices", "2", "--model.net.init_args.share_weights", "true"], "stages 0 and 1 share weights"),

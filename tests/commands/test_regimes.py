@@ -49,7 +49,7 @@ def test_validation_inside_a_group_of_batches_loses_no_gradient(data: Path, tmp_
     same(ends[0]["state_dict"], ends[1]["state_dict"])
 
 
-def test_the_average_of_the_weights_is_what_is_scored_and_used(data: Path, tmp_path: Path) -> None:
+def test_the_average_of_the_weights_is_what_is_scored_and_used(mrirecon, data: Path, tmp_path: Path) -> None:
     whole, again = resumed(data, tmp_path, "every_n_epochs=1", *GREEDY, "--model.ema", "0.9")
     assert_same(whole, again)
     run = tmp_path / "run"
@@ -57,9 +57,22 @@ def test_the_average_of_the_weights_is_what_is_scored_and_used(data: Path, tmp_p
     used = checkpoint.load(run / "checkpoints" / "last.ckpt").net.state_dict()
     assert all(torch.equal(used[name], weights[f"average.net.{name}"]) for name in used)
     assert not torch.equal(used["steps.0.denoiser.last.weight"], weights["net.steps.0.denoiser.last.weight"])
-    assert main(["validate", "--run", str(run)]) == 0
-    without = ["--model.ema", "null", "--ckpt_path", str(run / "checkpoints" / "last.ckpt")]
-    assert main(["validate", "--run", str(run), *without]) == 0
+    # The same weights in checkpoints that know nothing of averages.
+    state = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    for name, prefix in (("mean", "average.net."), ("raw", "net.")):
+        taken = {f"net.{n}": weights[f"{prefix}{n}"] for n in used}
+        torch.save({**state, "state_dict": taken}, tmp_path / f"{name}.ckpt")
+    shown = {}
+    for name, ema, path in (
+        ("with an average", "0.9", run / "checkpoints" / "last.ckpt"),
+        ("without one", "null", run / "checkpoints" / "last.ckpt"),
+        ("mean", "null", tmp_path / "mean.ckpt"),
+        ("raw", "null", tmp_path / "raw.ckpt"),
+    ):
+        done = mrirecon("validate", "--run", run, "--model.ema", ema, "--ckpt_path", path)
+        shown[name] = [line for line in done.out.split("\n") if "val_" in line]
+    assert shown["with an average"] == shown["without one"] == shown["mean"] != shown["raw"]
+    assert len(shown["raw"]) > 3
     # A run may give the average up, and take it up.
     assert main(["fit", "--resume", "--run", str(run), "--model.ema", "null", "--trainer.max_epochs", "4"]) == 0
     assert not any(name.startswith("average") for name in last(run)["state_dict"])
@@ -69,10 +82,13 @@ def test_the_average_of_the_weights_is_what_is_scored_and_used(data: Path, tmp_p
 
 @pytest.mark.parametrize("at", ["every_n_epochs=1", "every_n_epochs=3", "every_n_train_steps=8"])
 def test_stage_by_stage_each_is_frozen_when_it_is_done(data: Path, tmp_path: Path, at: str) -> None:
-    words = ["--model.stagewise.epochs", "2", "--trainer.max_epochs", "-1"]
+    words = ["--model.stagewise.epochs", "2", "--trainer.max_epochs", "-1", "--model.ema", "0.9"]
     whole, again = resumed(data, tmp_path, at, *GREEDY, *words)
     assert whole["epoch"] == 3 and whole["global_step"] == 24, "two stages of two epochs, then it ends by itself"
     assert_same(whole, again)
+    weights = whole["state_dict"]  # a stage that is done has the averaged weights, from which the next one learned
+    means = {name: mean for name, mean in weights.items() if name.startswith("average.net.steps")}
+    assert len(means) > 4 and all(torch.equal(mean, weights[name[8:]]) for name, mean in means.items())
     steps = whole["optimizer_states"][0]["state"]
     assert {float(s["step"]) for s in steps.values()} == {12.0}
     logged = scalars(tmp_path / "run")
@@ -109,6 +125,14 @@ def test_every_stage_is_logged_and_drawn(data: Path, tmp_path: Path) -> None:
     assert logged["val_stage_psnr/in"][0] < logged["val_stage_psnr/1"][0]
     assert logged["stage_loss/1"] == pytest.approx(logged["loss_epoch"])
     assert (run / "stages.png").stat().st_size > 5000
+
+
+def test_stages_with_the_same_weights_have_one_gradient(data: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shared = [*GREEDY, "--model.net.init_args.share_weights", "true", "--model.clip", "0.01"]
+    assert main(fit_words(data, run, *shared, "--trainer.max_epochs", "1")) == 0
+    norms = [scalars(run)[f"stage_gradient_norm/{k}"] for k in range(2)]
+    assert norms[0] == norms[1] and norms[0][0] > 0.02
 
 
 def test_a_step_that_ignores_its_denoiser_is_refused(mrirecon, data, tmp_path) -> None:

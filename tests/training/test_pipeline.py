@@ -83,6 +83,10 @@ def test_afterwards_every_process_has_all_weights_values_and_sums(done: Path, al
         assert f["gathered"] == list(range(len(found))) and float(f["total"]) == sum(range(len(found)))
 
 
+def test_denoisers_notice_the_weights_of_other_processes(done: Path) -> None:
+    assert results(done, "remembered") == [0.0, 0.0]
+
+
 def test_replicas_equal_one_process_that_takes_their_batches_together(done: Path) -> None:
     together = workers.train(Local(), workers.network(), workers.sgd, lambda t: [2 * t, 2 * t + 1])
     for f in results(done, "replicas"):

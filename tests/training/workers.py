@@ -13,7 +13,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from mrirecon.denoisers import Denoiser, ResNet
+from mrirecon.denoisers import Contractive, Denoiser, ResNet
 from mrirecon.errors import ProcessLost
 from mrirecon.physics import Problem
 from mrirecon.training.group import clip_stage
@@ -102,6 +102,25 @@ def bits(rank: int, **settings: Any) -> dict[str, Any]:
     found["total"] = link.total(torch.tensor([float(rank)]))()
     link.close()
     return found
+
+
+def remembered(rank: int) -> float:
+    """Denoisers that keep what they have found of their weights: how far they are from new ones, after others came."""
+
+    def network() -> Unrolled:
+        torch.manual_seed(0)
+        return proximal_gradient(lambda: Contractive(channels=3, n_layers=2), n_steps=N_STEPS)
+
+    link, net, posed = Pipeline(), network(), problem(0)[0]
+    with torch.no_grad():
+        net(posed)
+    train(link, net)
+    link.spread(lambda k: list(net.steps[k].parameters()))
+    new = network()
+    new.load_state_dict(net.state_dict())
+    link.close()
+    with torch.no_grad():
+        return float((net(posed) - new(posed)).abs().max())
 
 
 def sgd(groups: Any) -> torch.optim.Optimizer:
@@ -218,6 +237,7 @@ CASES: dict[str, tuple[int, Callable[..., Any]]] = {
     "four": (4, bits),
     "uneven": (2, lambda rank: bits(rank, sizes=[3, 1])),
     "three": (3, lambda rank: bits(rank, sizes=[1, 2, 1])),
+    "remembered": (2, remembered),
     "replicas": (4, replicas),
     "word": (3, word),
     "word in replicas": (4, lambda rank: word(rank, replicas=2)),
