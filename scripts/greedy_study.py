@@ -14,8 +14,8 @@ PSNR after a short training with another seed; more are tried on a side while th
 
 They are scored on held-out simulated slices and on a measured slice, whose k-space is cropped to the size of the
 simulated ones: PSNR and SSIM of the magnitude inside the body, against the SENSE image of the full k-space. Differences
-to the first network are paired, with a 95 % interval: over simulated volumes of two slices, and, for the measured
-slice, over the offsets of its mask, so that this one says nothing of other scans.
+to the first network, and to the checkpointed one, are paired, with a 95 % interval: over simulated volumes of two
+slices, and, for the measured slice, over the offsets of its mask, so that this one says nothing of other scans.
 
 Every run is a `mrirecon fit` in a process of its own, killed and started again at will: finished ones are lines of JSON
 beside the report, and an unfinished one is resumed.
@@ -31,9 +31,10 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from benchmarks.greedy_memory import saved_bytes
-from greedy_networks import BASE, NETWORKS, REFERENCE, step_seconds, training
+from greedy_networks import BASE, GIVEN_UP, NETWORKS, REFERENCE, step_seconds, training
 from measured_scan import masks
 from study import Lines, by_volume, command, cropped, draw, head, paired, score
 from trainings import Trainings, best_rate
@@ -188,26 +189,28 @@ class Study:
         timed = {name: [[(x * minutes[name], y) for x, y in c] for c in curves] for name, curves in found.items()}
         return {"updates": found, "minutes of updates, one thread": timed}
 
+    def values(self, name: str, budget: str, data: str, score: int, seeds: int) -> np.ndarray:
+        """PSNR or SSIM of what a budget has bought, as (seed, volume), or (seed, offset of the mask)."""
+        runs = [self.lines.done[f"{name} | {seed}"][budget][data] for seed in range(seeds)]
+        return by_volume([[s[score] for s in run] for run in runs], self.protocol.slices if data == "simulated" else 1)
+
     def report(self, seeds: int) -> Line:
         done = self.lines.done
         rows = []
         for budget, name in product(("updates", "time"), NETWORKS):
-            runs, base = ([done[f"{of} | {seed}"] for seed in range(seeds)] for of in (name, BASE))
             limit = self.budgets(name)[budget]
+            runs = [done[f"{name} | {seed}"] for seed in range(seeds)]
             row: Line = {"network": name, "budget": budget, "limit": limit, "seeds": seeds}
             row["trained"] = [min(run["trained"], limit) for run in runs]
             row["by_patience"] = [run["trained"] < limit for run in runs]
             row["best"] = [run[budget]["best"] for run in runs]
-            for (data, items), (i, of) in product(
-                (("simulated", self.protocol.slices), ("measured", 1)), enumerate(("psnr", "ssim"))
-            ):
-                values, others = (
-                    by_volume([[s[i] for s in run[budget][data]] for run in some], items) for some in (runs, base)
-                )
+            for data, (i, of) in product(("simulated", "measured"), enumerate(("psnr", "ssim"))):
+                values = self.values(name, budget, data, i, seeds)
                 row[f"{data}_{of}"] = float(values.mean())
                 row[f"{data}_{of}_by_seed"] = values.mean(1).tolist()
-                if name != BASE:
-                    row[f"{data}_{of}_difference"] = paired(values - others)
+                for other, key in ((BASE, "difference"), (GIVEN_UP, "against_checkpointed")):
+                    if name != other:
+                        row[f"{data}_{of}_{key}"] = paired(values - self.values(other, budget, data, i, seeds))
             rows.append(row)
         updates = {key: line[-1][0] for key, line in done.items() if key.endswith(" | curve")}
         made = {name: network.make() for name, network in NETWORKS.items()}

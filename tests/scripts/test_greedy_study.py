@@ -24,6 +24,7 @@ def study(tmp_path, monkeypatch):
     networks = {
         script.BASE: importlib.import_module("greedy_networks").Network(1, 2, None),
         script.REFERENCE: importlib.import_module("greedy_networks").Network(2, 2, 1),
+        script.GIVEN_UP: importlib.import_module("greedy_networks").Network(2, 2, None),
     }
     for room in ("greedy_study", "greedy_networks"):
         monkeypatch.setattr(sys.modules[room], "NETWORKS", networks)
@@ -49,7 +50,7 @@ def test_the_study_compares_at_both_budgets_and_goes_on_where_it_stopped(study, 
     assert run() == 0
     report = json.loads((tmp_path / "out.json").read_text())
     assert [(r["budget"], r["network"]) for r in report["rows"]] == [
-        (budget, name) for budget in ("updates", "time") for name in (study.BASE, study.REFERENCE)
+        (budget, name) for budget in ("updates", "time") for name in (study.BASE, study.REFERENCE, study.GIVEN_UP)
     ]
     for row in report["rows"]:
         assert row["limit"] % 2 == 0 and max(row["trained"]) <= row["limit"] and len(row["best"]) == 2
