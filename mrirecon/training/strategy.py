@@ -22,6 +22,8 @@ from mrirecon.training.module import Reconstruction
 from mrirecon.training.pipeline import Pipeline
 from mrirecon.training.refusals import refuse_stages, refuse_trainer
 
+# What launcher and Lightning tell the processes of a job; another training in this process must find its own.
+JOB = ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "LOCAL_RANK", "WORLD_SIZE")
 RENDEZVOUS = timedelta(minutes=30)  # in which all processes must have come; data may take longer to be prepared
 
 
@@ -46,6 +48,7 @@ class StageParallel(DDPStrategy):
         self.replicas, self.sizes, self.seconds = replicas, blocks, timeout
         self.pipeline: Pipeline | None = None
         self._failed = False
+        self._told = {name: os.environ.get(name) for name in JOB}
 
     def check(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """Raises InputError for what cannot be trained in this way; needs no other process."""
@@ -173,6 +176,10 @@ class StageParallel(DDPStrategy):
             self.lightning_module.link = Local()
         self.pipeline = None
         dist.destroy_process_group()
+        for name, value in self._told.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
 
     def _end(self, patience: float) -> None:
         if isinstance(self._launcher, Launcher):

@@ -166,6 +166,7 @@ def test_a_run_of_two_processes_goes_on_in_one_and_end_to_end(data, alone, two, 
         main(["fit", "--run", str(two / "run"), "--resume", "--trainer.devices", "1", "--trainer.max_epochs", "4"]) == 0
     )
     assert last(two / "run")["epoch"] == 3
+    assert "MASTER_PORT" not in os.environ, "where the next training of this process would look for the first one's"
 
 
 def test_under_slurm_a_preempted_job_saves_queues_itself_again_and_goes_on(data, alone, tmp_path) -> None:
