@@ -20,7 +20,8 @@ def problem(shape: tuple[int, ...] = (36, 32), n_maps: int = 1, batch: int = 2, 
     rng = np.random.default_rng(0)
     axes = np.meshgrid(*(np.linspace(-1, 1, n) for n in shape), indexing="ij")
     centres = rng.uniform(-1, 1, size=(batch, n_maps, 4, len(shape)))
-    maps = np.exp(-sum((a - c[..., *[None] * len(shape)]) ** 2 for a, c in zip(axes, np.moveaxis(centres, -1, 0))))  # noqa: B905
+    along = zip(axes, np.moveaxis(centres, -1, 0), strict=True)
+    maps = np.exp(-sum((a - c[..., *[None] * len(shape)]) ** 2 for a, c in along))
     maps = maps * np.exp(1j * rng.uniform(0, 6, size=(batch, n_maps, 4, *[1] * len(shape))))
     if n_maps == 1:
         maps /= np.sqrt((np.abs(maps) ** 2).sum(2, keepdims=True))
