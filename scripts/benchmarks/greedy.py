@@ -27,7 +27,7 @@ training has other losses and hence another gradient. With t = 1 a step cannot b
 
 *Pipeline* is two processes with one thread each, half of the stages in each, against the ceiling of this machine: two
 processes that train one half each and know nothing of each other. Filling and draining the pipeline is included, in
-blocks of 80 batches (`benchmarks.greedy_pipeline`).
+blocks of 40 batches (`benchmarks.greedy_pipeline`).
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ FULL = Plan(  # about 20 minutes, on two cores that have nothing else to do
     depths=(4, 8, 16, 32),
     many_coils=Case(size=128, n_coils=32, channels=16),
     invertible=Case(size=192, channels=48),
-    pipeline=Blocks(Case(size=96), n_batches=80, n_rounds=7),
+    pipeline=Blocks(Case(size=96), n_batches=40, n_rounds=17),
 )
 
 
