@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from mrirecon.denoisers.scales.resampling import low_passed, natural_images, resampled
 from mrirecon.physics.linop import LinearOperator
 
 Law = Callable[[LinearOperator, Tensor, Tensor], float]
@@ -124,3 +125,70 @@ def gradient(f: Callable[[Tensor], Tensor], at: Tensor, direction: Tensor) -> Te
     point = at.clone().requires_grad_()
     (found,) = torch.autograd.grad(torch.vdot(direction.flatten(), f(point).flatten()).real, point)
     return found
+
+
+def scale_equivariance_error(
+    f: Callable[[Tensor], Tensor | tuple[Tensor, ...]],
+    scale: float,
+    shape: Sequence[int] = (2, 1, 128, 128),
+    places: int = 0,
+    border: int = 24,
+    images: Callable[[float], Tensor] | None = None,
+) -> float:
+    """||L f(x) - f(L x)||^2 / ||L f(x)||^2, where L enlarges by ``scale`` about the centre.
+
+    L is trigonometric interpolation. The images have no frequency above 0.9 of what the coarser of the two grids can
+    hold, and the results are compared below that, as aliasing would say nothing of f; a border is left out, where L has
+    no image to show. Give the residual branch of a denoiser, as the identity commutes perfectly.
+
+    Args:
+        f: from images (batch, map, *space) to images or features (batch, channel, *space), or to a tuple of these, one
+            for each scale of an axis.
+        scale: above 1 enlarges, below 1 makes smaller.
+        shape: of the images.
+        places: of a tuple f(L x), how many places further along it what f(x) has at a place is expected: 1 where
+            ``scale`` is the ratio of the axis. What one of the two lacks is left out.
+        border: pixels left out on every side; at least the reach of f.
+        images: makes the images for a band, in parts of the Nyquist frequency; of 1 / f spectrum unless given.
+    """
+    ndim, band = len(shape) - 2, 0.9 * min(1.0, scale)
+    x = natural_images(shape, band) if images is None else images(band)
+    with torch.no_grad():
+        results, seen = ((y,) if isinstance(y, Tensor) else y for y in (f(x), f(resampled(x, scale, ndim))))
+
+    def inside(y: Tensor) -> Tensor:
+        for axis in range(-ndim, 0):
+            y = y.narrow(axis, border, y.shape[axis] - 2 * border)
+        return y
+
+    error = energy = 0.0
+    first = max(-places, 0)
+    for result, other in zip(results[first:], seen[first + places :], strict=False):
+        wanted = inside(low_passed(resampled(result, scale, ndim), band / scale, ndim))
+        error += float((inside(low_passed(other, band / scale, ndim)) - wanted).abs().square().sum())
+        energy += float(wanted.abs().square().sum())
+    return error / energy
+
+
+def resampling_error(scale: float, shape: Sequence[int] = (2, 1, 128, 128), border: int = 24) -> float:
+    """What :func:`scale_equivariance_error` is of a ReLU, which commutes with L: the part that is not due to f."""
+    return scale_equivariance_error(
+        lambda x: torch.view_as_complex(torch.view_as_real(x).relu()), scale, shape, 0, border
+    )
+
+
+def assert_scale_equivariant(
+    f: Callable[[Tensor], Tensor | tuple[Tensor, ...]],
+    tolerance: float,
+    scales: Sequence[float] = (0.7, 0.8, 0.9, 1.1, 1.25, 1.4),
+    shape: Sequence[int] = (2, 1, 128, 128),
+    places: int = 0,
+    border: int = 24,
+) -> None:
+    """Raise an AssertionError that names the scale where :func:`scale_equivariance_error` is above ``tolerance``."""
+    for scale in scales:
+        error = scale_equivariance_error(f, scale, shape, places, border)
+        assert error <= tolerance, (
+            f"scale {scale:g}: equivariance error {error:.2g} > {tolerance:.2g} "
+            f"({resampling_error(scale, shape, border):.1g} of it from resampling)"
+        )

@@ -15,6 +15,8 @@ def simulate(
     readout_oversampling: int = 1,
     snr: float | tuple[float, float] = (20.0, 200.0),
     anatomy: Literal["head", "body", "limb", "mosaic", "vial"] | None = None,
+    scale: float = 1.0,
+    coil_scale: float = 1.0,
     split: Literal["train", "val", "test"] = "train",
     seed: int = 0,
     truth: bool = True,
@@ -36,6 +38,10 @@ def simulate(
         readout_oversampling: 2 doubles the rows of k-space, as scanners do; the header says so.
         snr: Mean signal in the body over the noise; or [least, most], from which every volume draws log-uniformly.
         anatomy: What to draw; every volume draws one if not given.
+        scale: Size of the objects relative to their usual one, 0.1 to 4; the same seed gives the same objects, with the
+            same intensities and noise.
+        coil_scale: Size of the coil array, likewise: a larger scale alone is a larger patient, both together are
+            smaller pixels.
         split: Another split has other random numbers and other file names.
         seed: Seed of all random numbers.
         truth: Whether to store the truth, the maps and the noise covariance, which take as much room as the k-space.
@@ -47,7 +53,7 @@ def simulate(
 
     if volumes < 1:
         raise InputError(f"--volumes {volumes}; expected at least 1")
-    settings = Simulation(slices, coils, (shape,), readout_oversampling, snr, anatomy, seed)
+    settings = Simulation(slices, coils, (shape,), readout_oversampling, snr, anatomy, scale, coil_scale, seed)
     names = settings.names(split, volumes)
     taken = [name for name in names if (output / name).exists()]
     if taken and not overwrite:

@@ -13,6 +13,7 @@ from mrirecon.data.batches import Batches
 from mrirecon.data.fastmri import list_volumes, read_volume
 from mrirecon.data.loader import loader
 from mrirecon.data.maps import MapCache, cache_folder
+from mrirecon.data.scaling import check_scales
 from mrirecon.data.simulated import Simulation, Split
 from mrirecon.data.slices import Slice, Slices
 from mrirecon.errors import InputError
@@ -38,6 +39,8 @@ class FastMRIData(LightningDataModule):
         predict: File or folder to reconstruct; the test files unless given.
         simulated: Simulate the files on first use, into a folder in ``path``, or in the user's cache folder.
         sampling: How fully sampled files are undersampled; in training anew for each slice and epoch.
+        scales: Scale augmentation: in every epoch a training slice is enlarged by one of these factors, such as [0.7,
+            0.85, 1, 1.2, 1.4]; its maps are estimated, and kept, once for each. As measured unless given.
         test_sampling: The same for validation, test and prediction, one mask per volume by fastMRI's file-name rule;
             as in training unless given.
         calibration: How sensitivity maps are estimated.
@@ -59,6 +62,7 @@ class FastMRIData(LightningDataModule):
         predict: str | None = None,
         simulated: Simulation | None = None,
         sampling: Sampling = Sampling(),
+        scales: list[float] | None = None,
         test_sampling: Sampling | None = None,
         calibration: Calibration = Calibration(),
         maps: str | None = None,
@@ -86,6 +90,7 @@ class FastMRIData(LightningDataModule):
         }
         self.folders["predict"] = self.folders["test"] if predict is None else Path(predict)
         self.sampling = sampling
+        self.scales = check_scales(scales)
         self.test_sampling = sampling if test_sampling is None else test_sampling
         self.calibration = calibration
         self.maps = MapCache(maps, calibration)
@@ -185,7 +190,7 @@ class FastMRIData(LightningDataModule):
                     f"{volume.path} has no target image to compare with; give fully sampled files for {stage}, "
                     "or use `mrirecon reconstruct`, which needs none"
                 )
-        return Slices(volumes, sampling, seed, keep_full)
+        return Slices(volumes, sampling, seed, keep_full, self.scales if stage == "train" else ())
 
     def _batches(self, slices: Slices, batch_size: int, seed: int | None) -> Batches:
         rank, world = (0, 1) if seed is None else self._replica()  # in order, whole volumes are dealt out before

@@ -31,6 +31,8 @@ class Simulation:
         readout_oversampling: 2 doubles the rows of k-space, as scanners do; the header says so.
         snr: mean signal in the body over the noise; or [least, most], from which every volume draws log-uniformly.
         anatomy: what to draw; every volume draws one if null.
+        scale: size of the object relative to its usual one; all else is drawn alike, noise and intensities stay.
+        coil_scale: size of the coil array, likewise: ``scale`` alone is a larger patient, both together smaller pixels.
         seed: seed of all random numbers.
         train: volumes to train on, where a data card simulates its files.
         val: volumes to validate on, likewise.
@@ -43,6 +45,8 @@ class Simulation:
     readout_oversampling: int = 1
     snr: float | tuple[float, float] = (20.0, 200.0)
     anatomy: Anatomy | None = None
+    scale: float = 1.0
+    coil_scale: float = 1.0
     seed: int = 0
     train: int = 8
     val: int = 4
@@ -54,7 +58,9 @@ class Simulation:
         if self.seed < 0 or not self.shapes:
             raise InputError(f"simulation with seed {self.seed}, shapes {self.shapes}; expected 0 or more, and a shape")
         for shape in self.shapes:
-            check_settings(self.slices, self.coils, shape, self.readout_oversampling, self.snr)
+            check_settings(
+                self.slices, self.coils, shape, self.readout_oversampling, self.snr, self.scale, self.coil_scale
+            )
 
     @property
     def digest(self) -> str:
@@ -68,6 +74,8 @@ class Simulation:
             self.snr,
             self.anatomy,
             self.seed,
+            # Folders made before there were scales keep their names.
+            *(() if self.scale == self.coil_scale == 1 else (self.scale, self.coil_scale)),
         )
         return hashlib.blake2b(repr(settings).encode(), digest_size=5).hexdigest()
 
@@ -92,6 +100,8 @@ class Simulation:
             readout_oversampling=self.readout_oversampling,
             snr=self.snr,
             anatomy=self.anatomy,
+            scale=self.scale,
+            coil_scale=self.coil_scale,
         )
         known = {
             "truth": volume.truth,

@@ -14,8 +14,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from mrirecon.cropping import center_crop
 from mrirecon.data.aligned import aligned
 from mrirecon.data.fastmri import Volume, read_kspace, read_target
+from mrirecon.data.scaling import drawn_scale, root_sum_of_squares, scaled
 from mrirecon.errors import InputError
 from mrirecon.physics.sampling import Pattern, Sampling, center_run, file_seed, sample_seed
 
@@ -67,6 +69,8 @@ class Slices(Dataset[Slice]):
     seed: masks of slice and epoch are drawn from (seed, epoch, number); None draws one mask per volume, from its
         file name, as fastMRI does for validation.
     keep_full: also give the k-space before undersampling.
+    scales: every slice and epoch draws one of these, from (seed, epoch, number), and the object is enlarged by it; none
+        leaves it as it was measured. Needs a seed and fully sampled files.
     """
 
     def __init__(
@@ -75,6 +79,7 @@ class Slices(Dataset[Slice]):
         sampling: Sampling | None = None,
         seed: int | None = None,
         keep_full: bool = False,
+        scales: Sequence[float] = (),
     ) -> None:
         for volume in volumes:
             if volume.mask is None and sampling is None:
@@ -84,10 +89,18 @@ class Slices(Dataset[Slice]):
                     f"{volume.path} holds undersampled k-space, so there is no complex target; "
                     "use fully sampled files, or a loss of the magnitude target 'rss', such as SSIM"
                 )
+            if volume.mask is not None and scales:
+                raise InputError(
+                    f"{volume.path} holds undersampled k-space, which cannot be scaled; use fully sampled files, or "
+                    "leave data.scales out"
+                )
+        if scales and seed is None:
+            raise InputError("scales are drawn for training, which needs a seed; without one they must be left out")
         self.volumes = list(volumes)
         self.sampling = sampling
         self.seed = seed
         self.keep_full = keep_full
+        self.scales = tuple(scales)
         self._ends = np.cumsum([volume.n_slices for volume in volumes], dtype=np.int64)
         self._last: tuple[Volume, Pattern] | None = None
 
@@ -119,9 +132,18 @@ class Slices(Dataset[Slice]):
             # Lines outside the padding were never measured; fastMRI's masks leave them out too.
             mask[i, ..., : volume.geometry.padding_left] = 0
             mask[i, ..., volume.geometry.padding_right :] = 0
-            read_kspace(volume, index, kspace[i], None if self.keep_full else mask[i, 0])
+            scale = drawn_scale(self.scales, self.seed, *keys[i]) if self.scales and self.seed is not None else 1.0
+            whole = self.keep_full or scale != 1
+            read_kspace(volume, index, kspace[i], None if whole else mask[i, 0])
             if volume.target:
                 read_target(volume, index, target[i])
+            if scale != 1:
+                samples = scaled(torch.from_numpy(kspace[i]), scale)
+                if volume.target:
+                    target[i] = center_crop(root_sum_of_squares(samples), volume.crop).numpy()
+                kspace[i] = (
+                    samples.numpy() if self.keep_full else (samples * torch.from_numpy(mask[i, 0])).add_(0.0).numpy()
+                )
         measured = torch.from_numpy(kspace)
         sampled = torch.from_numpy(mask)
         return Slice(

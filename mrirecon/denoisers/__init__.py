@@ -3,5 +3,6 @@
 from mrirecon.denoisers.contractive import Contractive
 from mrirecon.denoisers.denoiser import Denoiser
 from mrirecon.denoisers.resnet import ResNet
+from mrirecon.denoisers.scale_equivariant import ScaleEquivariant
 
-__all__ = ["Contractive", "Denoiser", "ResNet"]
+__all__ = ["Contractive", "Denoiser", "ResNet", "ScaleEquivariant"]

@@ -16,11 +16,10 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from mrirecon.denoisers.convolution import Conv, check_image, convolution
+from mrirecon.denoisers.convolution import CONVOLVE, Conv, check_image, convolution
 from mrirecon.denoisers.denoiser import Denoiser, to_channels, to_complex
 from mrirecon.errors import InputError
 
-CONVOLVE = {1: nn.functional.conv1d, 2: nn.functional.conv2d, 3: nn.functional.conv3d}
 _POINTS = 12  # frequencies an axis, for each degree of the kernel as a polynomial
 _SQUARINGS = 5
 

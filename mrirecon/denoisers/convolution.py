@@ -8,6 +8,7 @@ from mrirecon.errors import InputError
 
 Conv = nn.Conv1d | nn.Conv2d | nn.Conv3d
 CONV: dict[int, type[Conv]] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+CONVOLVE = {1: nn.functional.conv1d, 2: nn.functional.conv2d, 3: nn.functional.conv3d}
 
 
 def convolution(n_in: int, n_out: int, ndim: int, kernel_size: int) -> Conv:

@@ -13,7 +13,7 @@ from typing import TypeVar
 import numpy as np
 
 from mrirecon.errors import InputError
-from mrirecon.simulation.coils import draw_loops
+from mrirecon.simulation.coils import Loops, draw_loops
 from mrirecon.simulation.noise import draw_covariance, draw_noise
 from mrirecon.simulation.phantoms import Anatomy, draw_anatomy, draw_phantom
 from mrirecon.simulation.shapes import Grid, Phantom
@@ -64,6 +64,7 @@ def simulate_volume(
     snr: float | tuple[float, float] = (20.0, 200.0),
     anatomy: Anatomy | None = None,
     scale: float = 1.0,
+    coil_scale: float = 1.0,
 ) -> SimulatedVolume:
     """A volume, the same for the same seed and arguments.
 
@@ -76,9 +77,11 @@ def simulate_volume(
         readout_oversampling: k-space has this many times as many rows.
         snr: Mean signal in the body over the noise's standard deviation; or the bounds of a log-uniform draw.
         anatomy: What to draw; drawn at random where none is given.
-        scale: Size of the object relative to the field of view's usual; applied to the continuous geometry.
+        scale: Size of the object relative to the field of view's usual, applied to the continuous geometry; all else is
+            drawn alike, and intensities and noise stay those of scale 1.
+        coil_scale: Size of the coil array, likewise: ``scale`` alone is a larger patient, both together smaller pixels.
     """
-    check_settings(n_slices, n_coils, shape, readout_oversampling, snr)
+    check_settings(n_slices, n_coils, shape, readout_oversampling, snr, scale, coil_scale)
     fewest, most = _range(n_coils)
     low, high = _range(snr)
     # One stream per cause: what is drawn for the coils must not depend on how much the phantom drew.
@@ -104,13 +107,14 @@ def simulate_volume(
     truth = np.empty((n_slices, *encoded), np.complex64)
     maps = np.empty((n_slices, coils, *encoded), np.complex64)
     for i, z in enumerate(heights.tolist()):
-        seen = loops.sensitivity(Grid.of(encoded, z, pixel))
-        rss = np.sqrt(np.sum(np.abs(seen) ** 2, axis=0))
-        maps[i] = seen / rss
-        truth[i] = band_limited(phantom, encoded, z, pixel, scale, blur) * rss
-    truth *= peak / np.abs(truth).max()
-    brightness = np.abs(truth)
+        maps[i], truth[i] = _seen(phantom, blur, loops, encoded, z, pixel, scale, coil_scale)
+    usual = truth
+    if (scale, coil_scale) != (1, 1):
+        usual = np.stack([_seen(phantom, blur, loops, encoded, z, pixel)[1] for z in heights.tolist()])
+    gain = peak / np.abs(usual).max()
+    brightness = np.abs(usual * gain)
     signal = brightness[brightness > 0.1 * brightness.max()].mean()
+    truth *= gain
     ratio = float(np.exp(noise_rng.uniform(np.log(low), np.log(high))))
     # The covariance has mean variance 1 per complex sample, half of it per real channel.
     covariance = covariance * (2 * (signal / ratio) ** 2)
@@ -122,12 +126,30 @@ def simulate_volume(
     return SimulatedVolume(kspace, truth, maps, covariance, recon_shape, f"SIM_{anatomy.upper()}_{weighting}", ratio)
 
 
+def _seen(
+    phantom: Phantom,
+    blur: tuple[tuple[float, float], tuple[float, float]],
+    loops: Loops,
+    shape: tuple[int, int],
+    z: float,
+    pixel: float,
+    scale: float = 1.0,
+    coil_scale: float = 1.0,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Maps (coils, rows, columns) of unit sum of squares, and the image (rows, columns) with their shading."""
+    sensitivity = loops.sensitivity(Grid.of(shape, z * scale, pixel).scaled(coil_scale))
+    rss = np.sqrt(np.sum(np.abs(sensitivity) ** 2, axis=0))
+    return sensitivity / rss, band_limited(phantom, shape, z * scale, pixel, scale, blur) * rss
+
+
 def check_settings(
     n_slices: int,
     n_coils: int | tuple[int, int],
     shape: tuple[int, int],
     readout_oversampling: int,
     snr: float | tuple[float, float],
+    scale: float = 1.0,
+    coil_scale: float = 1.0,
 ) -> None:
     """Raises InputError for what :func:`simulate_volume` cannot simulate."""
     fewest, most = _range(n_coils)
@@ -141,6 +163,8 @@ def check_settings(
         raise InputError(f"coils {n_coils}; expected 1 to 32, or [least, most] within that")
     if max(n_slices, readout_oversampling * shape[0], shape[1]) > 4096:
         raise InputError(f"slices {n_slices}, shape {tuple(shape)}; expected at most 4096 of each")
+    if not (0.1 <= scale <= 4 and 0.1 <= coil_scale <= 4):
+        raise InputError(f"scale {scale}, coil_scale {coil_scale}; expected 0.1 to 4 times the usual size")
     if not 1e-3 <= low <= high <= 1e12:
         raise InputError(f"snr {snr}; expected a number from 0.001 to 1e12, or [least, most] within that")
 

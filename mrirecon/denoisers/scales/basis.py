@@ -1,0 +1,100 @@
+"""Kernels that are seen at several scales: what a basis is, and how far it is from being the same at all of them.
+
+A basis is a set of functions psi, each sampled at the scales of a geometric axis. With psi_i the samples at scale i,
+convolution commutes with a change of scale as far as the transforms of neighbours agree:
+
+    psi_i+1^(w / ratio) = psi_i^(w)    for all frequencies w of a pixel grid
+
+The error of a basis is the energy of what they differ by over the energy of psi_i^, both weighted by the spectrum of
+images, 1 / |w|^2, and summed over functions and scales. It is the relative squared error of a lifting convolution with
+random weights on such images (Sosnovik et al., DISCO, BMVC 2021, arXiv:2110.10733, measure it with images).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from functools import cache
+from itertools import pairwise
+
+import numpy as np
+from torch import Tensor
+
+from mrirecon.errors import InputError
+
+TOLERANCE = 0.01  # largest error of a basis that is accepted
+_FREQUENCIES = 64  # of an axis
+LOWEST = np.pi / 64  # below it the spectrum is flat: a field of view of 128 pixels holds no longer waves
+
+
+class Basis(ABC):
+    """Functions of position at ``n_scales`` scales, the finest first; scale i is ``ratio ** i`` times the finest."""
+
+    n_scales: int
+    ratio: float
+
+    @abstractmethod
+    def functions(self, ndim: int) -> tuple[Tensor, ...]:
+        """For each scale the samples of all functions, (n, *kernel), float64; a kernel is odd and as small as it can
+        be without cutting the function."""
+
+    @property
+    def kernel_sizes(self) -> tuple[int, ...]:
+        """Width of the kernels at each scale."""
+        return tuple(sampled.shape[-1] for sampled in self.functions(1))
+
+    @property
+    def error(self) -> float:
+        """Relative squared error of a convolution of images with random weights, as the head of this file has it."""
+        found, energy = 0.0, 0.0
+        for near, far in pairwise(f.numpy() for f in self.functions(2)):
+            fine, coarse = transform(near, 1.0), transform(far, 1 / self.ratio)
+            found += float((np.abs(coarse - fine) ** 2 * spectrum()).sum())
+            energy += float((np.abs(fine) ** 2 * spectrum()).sum())
+        return found / energy if energy else 0.0
+
+    def check(self, remedy: str) -> None:
+        """Raise InputError where the error is above TOLERANCE; ``remedy`` names the setting that would do."""
+        if not (error := self.error) <= TOLERANCE:
+            sizes = ", ".join(map(str, self.kernel_sizes))
+            raise InputError(
+                f"kernels of {sizes} pixels are too small for {self.n_scales} scales of ratio {self.ratio}: their "
+                f"equivariance error is {error:.3g}, that of an ordinary 3x3 convolution 0.03; expected at most "
+                f"{TOLERANCE}: {remedy}"
+            )
+
+
+def check_scales(n_scales: int, ratio: float) -> None:
+    """Raise InputError for a scale axis that is none."""
+    if n_scales < 1 or n_scales > 16:
+        raise InputError(f"n_scales is {n_scales}; expected 1 to 16, such as 4")
+    if not 1 < ratio <= 4:
+        raise InputError(f"ratio is {ratio}; neighbouring scales differ by a factor above 1 and at most 4, such as 1.4")
+
+
+@cache
+def frequencies() -> np.ndarray:
+    """Of one axis, -pi to pi in radians per pixel."""
+    return (np.arange(-_FREQUENCIES, _FREQUENCIES) + 0.5) / _FREQUENCIES * np.pi
+
+
+@cache
+def spectrum() -> np.ndarray:
+    """1 / |w|^2 on the grid of frequencies of two axes."""
+    w = frequencies()
+    return np.asarray(1 / (np.add.outer(w**2, w**2) + LOWEST**2))
+
+
+def waves(size: int, scale: float) -> np.ndarray:
+    """exp(-i w scale x) for all frequencies w and the ``size`` pixels x about zero: (frequencies, size)."""
+    return np.asarray(np.exp(-1j * scale * np.outer(frequencies(), np.arange(size) - size // 2)))
+
+
+def transform(sampled: np.ndarray, scale: float) -> np.ndarray:
+    """psi^(w scale) of functions (n, k, k): (n, frequencies, frequencies)."""
+    wave = waves(sampled.shape[-1], scale)
+    return np.asarray(wave @ sampled @ wave.T)
+
+
+def odd(sizes: Sequence[int]) -> bool:
+    return all(size >= 1 and size % 2 == 1 for size in sizes)

@@ -1,0 +1,159 @@
+"""Layers over features at several scales, a tuple of (batch, channel, *space), the finest scale first.
+
+An image enlarged by the ratio of the axis has the features of the image, enlarged, one place further along the tuple:
+
+    z_i+1(L x) = L z_i(x)
+
+as far as kernels on a grid can (the error of the basis), and but for the ends of the axis, where one place is lost and
+one is new. Sosnovik, Szmaja, Smeulders: Scale-Equivariant Steerable Networks, ICLR 2020, arXiv:1910.11093.
+"""
+
+from __future__ import annotations
+
+from functools import reduce
+from math import prod
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from mrirecon.denoisers.convolution import CONVOLVE
+from mrirecon.denoisers.scales.basis import Basis
+from mrirecon.denoisers.scales.padding import Padding, pad
+from mrirecon.errors import InputError
+
+Scales = tuple[Tensor, ...]
+Projection = Literal["mean", "max"]
+
+
+def lift(x: Tensor, n_scales: int) -> Scales:
+    """An image as features: the same at every scale."""
+    return (x,) * n_scales
+
+
+def project(z: Scales, projection: Projection) -> Tensor:
+    """Features without the scale axis: the mean over it, or the maximum."""
+    if projection == "mean":
+        return sum(z[1:], start=z[0]) / len(z)
+    return reduce(torch.maximum, z)
+
+
+class ScaleConv(nn.Module):
+    """Convolution over position and scale: out_i = bias + sum_j sum_n weight_jn psi_n at scale i * z_i+j.
+
+    Of an image, lifted by :func:`lift`, it is the lifting convolution. With an extent above 1 a scale also sees those
+    beside it: the coarser with 2, the finer and the coarser with 3, and so on. Beyond the ends of the axis is nothing.
+
+    Args:
+        n_in: channels of the features.
+        n_out: channels of the result.
+        basis: the functions psi_n.
+        ndim: space axes.
+        extent: number of scales that a result sees.
+        rectify: begin with a ReLU of the features. It comes after padding, so that one copy of the features is kept for
+            the backward pass, as in an ordinary network, and not two.
+        padding: how features go on beyond the border, see :mod:`mrirecon.denoisers.scales.padding`.
+    """
+
+    def __init__(
+        self,
+        n_in: int,
+        n_out: int,
+        basis: Basis,
+        ndim: int = 2,
+        extent: int = 1,
+        rectify: bool = False,
+        padding: Padding = "circular",
+    ) -> None:
+        super().__init__()
+        if ndim not in CONVOLVE:
+            raise InputError(f"ndim is {ndim}; use 2 for slices or 3 for volumes and 2D + time")
+        if not 1 <= extent <= basis.n_scales:
+            raise InputError(f"extent is {extent}; expected 1 to {basis.n_scales}, the number of scales")
+        self.ndim, self.extent, self.rectify, self.padding = ndim, extent, rectify, padding
+        functions = basis.functions(ndim)
+        self.n_scales, n = basis.n_scales, len(functions[0])
+        for i, sampled in enumerate(functions):
+            # They follow from the settings, which are in the checkpoint; weights remain those of the functions.
+            self.register_buffer(f"functions_{i}", sampled.to(torch.get_default_dtype()), persistent=False)
+        bound = (n_in * extent * n) ** -0.5  # as torch has it for an ordinary convolution
+        self.weight = nn.Parameter(torch.empty(extent, n_out, n_in, n).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.empty(n_out).uniform_(-bound, bound))
+        self._kept: tuple[object, list[Tensor]] = (None, [])
+
+    def forward(self, z: Scales) -> Scales:
+        if len(z) != self.n_scales:
+            raise InputError(
+                f"features at {len(z)} scales for a convolution over {self.n_scales}; see mrirecon.denoisers.scales"
+            )
+        found = []
+        for i, kernel in enumerate(self.kernels()):
+            near = z[self._seen(i)]
+            x = near[0] if len(near) == 1 else torch.cat(near, 1)
+            x = pad(x, kernel.shape[-1] // 2, self.ndim, self.padding)
+            found.append(CONVOLVE[self.ndim](torch.relu(x) if self.rectify else x, kernel, self.bias))
+        return tuple(found)
+
+    def kernels(self) -> list[Tensor]:
+        """The kernels (out, in * scales seen, *kernel) of each scale; kept while the network is only evaluated."""
+        if torch.is_grad_enabled() or self.training or torch.compiler.is_compiling():
+            return self._made()
+        w = self.weight
+        state = (w.data_ptr(), w._version, w.device, w.dtype)
+        if self._kept[0] != state:
+            self._kept = (state, self._made())
+        return self._kept[1]
+
+    def _made(self) -> list[Tensor]:
+        found = []
+        for i in range(self.n_scales):
+            functions = self.get_buffer(f"functions_{i}")
+            seen, before = self._seen(i), (self.extent - 1) // 2
+            weight = self.weight[seen.start - i + before : seen.stop - i + before]
+            weight = weight.movedim(0, 1).flatten(1, 2)  # (out, scales * in, n)
+            kernel = (weight @ functions.flatten(1)).unflatten(-1, functions.shape[1:])
+            # oneDNN is faster with channels last, as in ResNet.
+            found.append(kernel.contiguous(memory_format=torch.channels_last) if self.ndim == 2 else kernel)
+        return found
+
+    def _seen(self, i: int) -> slice:
+        """The scales that the result at scale i sees."""
+        return slice(max(i - (self.extent - 1) // 2, 0), min(i + self.extent // 2 + 1, self.n_scales))
+
+    def extra_repr(self) -> str:
+        sizes = "x".join(str(self.get_buffer(f"functions_{i}").shape[-1]) for i in range(self.n_scales))
+        return f"{tuple(self.weight.shape)}, kernels of {sizes}, extent={self.extent}, padding={self.padding}"
+
+
+class AtEachScale(nn.Module):
+    """A module for images, such as a 1x1 convolution or a ReLU, applied to each scale alike."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, z: Scales) -> Scales:
+        return tuple(self.module(x) for x in z)
+
+
+class ChannelNorm(nn.Module):
+    """Features divided by their root mean square over the channels, at every pixel and scale by itself; then gained.
+
+    Statistics over pixels would depend on how much of the field of view an object fills, and so on its scale.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.gain = nn.Parameter(torch.ones(channels))
+
+    def forward(self, z: Scales) -> Scales:
+        return tuple(self._normalised(x) for x in z)
+
+    def _normalised(self, x: Tensor) -> Tensor:
+        size = (x.square().mean(1, keepdim=True) + 1e-6).rsqrt()
+        return x * size * self.gain.view(-1, *[1] * (x.ndim - 2))
+
+
+def kernel_points(basis: Basis, ndim: int) -> int:
+    """Pixels of the kernels of all scales together: multiplications of a convolution per pixel, input and output."""
+    return sum(prod([size] * ndim) for size in basis.kernel_sizes)
