@@ -116,6 +116,7 @@ def complex_normal(shape: Sequence[int], dtype: torch.dtype = torch.complex64, s
 
 def relative_error(value: Tensor, reference: Tensor) -> float:
     """||value - reference|| / ||reference||; the norm of the value itself where the reference is zero."""
+    value, reference = value.detach(), reference.detach()
     scale = reference.norm()
     return float((value - reference).norm() / (scale if scale > 0 else 1))
 

@@ -56,7 +56,11 @@ class ResNet(Denoiser):
 
     def forward(self, x: Tensor) -> Tensor:
         check_image(x, self.n_maps, self.ndim)
+        return x + self.branch(x)
+
+    def branch(self, x: Tensor) -> Tensor:
+        """What is added to the image."""
         z = self.first(to_channels(x))
         for block in self.blocks:
             z = z + block(z)
-        return x + to_complex(self.last(torch.relu(z)))
+        return to_complex(self.last(torch.relu(z)))

@@ -1,10 +1,11 @@
 """A residual CNN that commutes with changes of scale, as far as pixels and a finite scale axis can.
 
-D(x) = x + C( mean over scales of relu( R_n( ... R_1( L x ) ) ) ),  R(z) = z + S(relu(S(relu(z))))
+D(x) = x + C_out( relu( R_n( ... R_1( C_in(x) ) ) ) )
 
-L lifts the image to features at several scales, S are convolutions over position and scale, C is 1x1, as a wider one
-would see only one scale. The proximal operator of Gunel et al., Scale-Equivariant Unrolled Neural Networks for Data-
-Efficient Accelerated MRI Reconstruction, MICCAI 2022, arXiv:2204.10436, of which no code is public.
+R are residual blocks that look at their features at several scales (:mod:`mrirecon.denoisers.scales.block`); C are 1x1
+convolutions, as wider ones would see a single scale. The proximal operator of scale-equivariant unrolled networks
+(Gunel et al., MICCAI 2022, arXiv:2204.10436, of which no code is public), but for one change: features have a scale
+axis only inside a block. With it throughout, PSNR was lower by 1 dB at the same memory for the backward pass.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from torch import Tensor, nn
 from mrirecon.denoisers.convolution import check_image, convolution
 from mrirecon.denoisers.denoiser import Denoiser, to_channels, to_complex
 from mrirecon.denoisers.scales.basis import Basis
-from mrirecon.denoisers.scales.layers import ChannelNorm, Projection, ScaleConv, Scales, lift, project
+from mrirecon.denoisers.scales.block import ScaleBlock
+from mrirecon.denoisers.scales.layers import Projection
 from mrirecon.denoisers.scales.padding import PADDINGS, Padding
 from mrirecon.denoisers.scales.zoomed import Zoomed
 from mrirecon.errors import InputError
@@ -24,16 +26,17 @@ from mrirecon.errors import InputError
 class ScaleEquivariant(Denoiser):
     """Scale-equivariant residual CNN.
 
-    Its features take n_scales times the memory of as many ordinary channels: ``channels: 16`` at 4 scales is the peer
-    of a ResNet of 64. Its last convolution starts at zero, so an untrained network is the identity.
+    With ``channels: 64``, ``hidden: 16`` at 4 scales and 2 blocks it keeps as many features for the backward pass as a
+    ResNet of 64 channels. Its last convolution starts at zero, so an untrained network is the identity.
 
     Args:
-        channels: features of every convolution, at each scale.
+        channels: features between blocks.
+        hidden: features inside a block, at each scale.
         n_blocks: residual blocks of two convolutions.
         n_maps: map sets of the image (1 for SENSE, 2 for soft SENSE).
         ndim: 2 for slices, 3 for volumes and 2D + time.
         basis: functions and scales of the kernels; ``mrirecon.denoisers.scales.Zoomed()`` unless given.
-        extent: number of scales that a convolution of features sees, see ``mrirecon.denoisers.scales.ScaleConv``.
+        extent: number of scales that the second convolution of a block sees.
         projection: how the scale axis is left: ``mean``, or ``max``, which favours one sign.
         normalize: divide features by their root mean square over the channels before every block.
         padding: beyond the border, see ``mrirecon.denoisers.scales.padding``.
@@ -41,7 +44,8 @@ class ScaleEquivariant(Denoiser):
 
     def __init__(
         self,
-        channels: int = 16,
+        channels: int = 64,
+        hidden: int = 16,
         n_blocks: int = 2,
         n_maps: int = 1,
         ndim: int = 2,
@@ -52,26 +56,23 @@ class ScaleEquivariant(Denoiser):
         padding: Padding = "circular",
     ) -> None:
         super().__init__()
-        if channels < 1 or n_blocks < 0 or n_maps < 1:
-            raise InputError(f"channels={channels}, n_blocks={n_blocks}, n_maps={n_maps}; expected at least 1, 0 and 1")
+        if min(channels, hidden, n_maps) < 1 or n_blocks < 0:
+            found = f"channels={channels}, hidden={hidden}, n_maps={n_maps}, n_blocks={n_blocks}"
+            raise InputError(f"{found}; expected at least 1, 1, 1 and 0")
         if projection not in ("mean", "max") or padding not in PADDINGS:
             raise InputError(
                 f"projection={projection}, padding={padding}; expected mean or max, and one of {', '.join(PADDINGS)}"
             )
-        self.basis = basis or Zoomed()
-        self.n_maps, self.ndim, self.projection = n_maps, ndim, projection
-
-        def block() -> nn.Sequential:
-            convolutions = [
-                ScaleConv(channels, channels, self.basis, ndim, extent, rectify=True, padding=padding) for _ in range(2)
-            ]
-            return nn.Sequential(*([ChannelNorm(channels)] if normalize else []), *convolutions)
-
-        self.first = ScaleConv(2 * n_maps, channels, self.basis, ndim, padding=padding)
-        self.blocks = nn.ModuleList(block() for _ in range(n_blocks))
+        self.n_maps, self.ndim = n_maps, ndim
+        self.first = convolution(2 * n_maps, channels, ndim, 1)
+        axis = basis or Zoomed()
+        self.blocks = nn.Sequential(
+            *(ScaleBlock(channels, hidden, axis, ndim, extent, projection, normalize, padding) for _ in range(n_blocks))
+        )
         self.last = convolution(channels, 2 * n_maps, ndim, 1)
         for parameter in self.last.parameters():
             nn.init.zeros_(parameter)
+        nn.utils.convert_conv2d_weight_memory_format(self, torch.channels_last)  # faster, as in ResNet
 
     def forward(self, x: Tensor) -> Tensor:
         check_image(x, self.n_maps, self.ndim)
@@ -79,10 +80,4 @@ class ScaleEquivariant(Denoiser):
 
     def branch(self, x: Tensor) -> Tensor:
         """What is added to the image; the part whose equivariance says something, as the identity's is perfect."""
-        channels = to_channels(x)
-        if self.ndim == 2:
-            channels = channels.contiguous(memory_format=torch.channels_last)
-        z: Scales = self.first(lift(channels, self.basis.n_scales))
-        for block in self.blocks:
-            z = tuple(a + b for a, b in zip(z, block(z), strict=True))
-        return to_complex(self.last(project(tuple(torch.relu(a) for a in z), self.projection)))
+        return to_complex(self.last(torch.relu(self.blocks(self.first(to_channels(x))))))

@@ -92,3 +92,31 @@ def test_a_finer_matrix_sees_the_same_object(anatomy: Anatomy) -> None:
 def test_impossible_volumes_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(InputError):
         simulate_volume((0,), **wrong)
+
+
+def test_a_scaled_object_has_the_noise_and_the_intensities_of_the_usual_one() -> None:
+    settings: dict[str, Any] = {"n_slices": 2, "n_coils": 4, "shape": (96, 96), "anatomy": "head"}
+    usual, larger = (simulate_volume((11,), scale=s, coil_scale=s / 0.6, **settings) for s in (0.6, 0.8))
+    noises = [v.kspace - kspace_of(v.maps * v.truth[:, None]) for v in (usual, larger)]
+    assert relative(noises[1], noises[0]) < 1e-2  # rounding: k-space is single precision
+    assert np.array_equal(usual.covariance, larger.covariance)
+    bodies = [np.abs(v.truth)[np.abs(v.truth) > 0.3 * np.abs(v.truth).mean()] for v in (usual, larger)]
+    assert np.median(bodies[1]) == pytest.approx(np.median(bodies[0]), rel=0.1)
+
+
+def test_coils_stay_with_a_larger_patient_and_grow_with_smaller_pixels() -> None:
+    settings: dict[str, Any] = {"n_slices": 1, "n_coils": 4, "shape": (65, 65), "anatomy": "head"}
+    usual, patient, pixels = (
+        simulate_volume((12,), scale=scale, coil_scale=coils, **settings)
+        for scale, coils in ((0.5, 1.0), (1.0, 1.0), (1.0, 2.0))
+    )
+    assert relative(patient.maps, usual.maps) < 0.2  # the slice lies at another height
+    # Twice as large, pixel 32 + 2k sees what pixel 32 + k saw.
+    assert relative(pixels.maps[..., ::2, ::2], usual.maps[..., 16:49, 16:49]) < 1e-4
+    assert relative(patient.maps[..., ::2, ::2], usual.maps[..., 16:49, 16:49]) > 0.1
+
+
+@pytest.mark.parametrize("scale", [{"scale": 0.0}, {"scale": 5.0}, {"coil_scale": -1.0}, {"scale": float("nan")}])
+def test_impossible_scales_are_refused(scale: dict[str, float]) -> None:
+    with pytest.raises(InputError, match=r"0.1 to 4 times"):
+        simulate_volume((0,), **scale)  # type: ignore[arg-type]

@@ -1,8 +1,10 @@
 """Features over position and scale: bases, convolutions and projections that commute with changes of scale."""
 
 from mrirecon.denoisers.scales.basis import Basis
+from mrirecon.denoisers.scales.block import ScaleBlock
 from mrirecon.denoisers.scales.hermite import Hermite
-from mrirecon.denoisers.scales.layers import AtEachScale, ChannelNorm, Projection, ScaleConv, lift, project
+from mrirecon.denoisers.scales.layers import Projection, ScaleConv, lift, project
+from mrirecon.denoisers.scales.pointwise import AtEachScale, ChannelNorm
 from mrirecon.denoisers.scales.zoomed import Zoomed
 
 __all__ = [
@@ -11,6 +13,7 @@ __all__ = [
     "ChannelNorm",
     "Hermite",
     "Projection",
+    "ScaleBlock",
     "ScaleConv",
     "Zoomed",
     "lift",

@@ -11,7 +11,6 @@ one is new. Sosnovik, Szmaja, Smeulders: Scale-Equivariant Steerable Networks, I
 from __future__ import annotations
 
 from functools import reduce
-from math import prod
 from typing import Literal
 
 import torch
@@ -123,37 +122,3 @@ class ScaleConv(nn.Module):
     def extra_repr(self) -> str:
         sizes = "x".join(str(self.get_buffer(f"functions_{i}").shape[-1]) for i in range(self.n_scales))
         return f"{tuple(self.weight.shape)}, kernels of {sizes}, extent={self.extent}, padding={self.padding}"
-
-
-class AtEachScale(nn.Module):
-    """A module for images, such as a 1x1 convolution or a ReLU, applied to each scale alike."""
-
-    def __init__(self, module: nn.Module) -> None:
-        super().__init__()
-        self.module = module
-
-    def forward(self, z: Scales) -> Scales:
-        return tuple(self.module(x) for x in z)
-
-
-class ChannelNorm(nn.Module):
-    """Features divided by their root mean square over the channels, at every pixel and scale by itself; then gained.
-
-    Statistics over pixels would depend on how much of the field of view an object fills, and so on its scale.
-    """
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.gain = nn.Parameter(torch.ones(channels))
-
-    def forward(self, z: Scales) -> Scales:
-        return tuple(self._normalised(x) for x in z)
-
-    def _normalised(self, x: Tensor) -> Tensor:
-        size = (x.square().mean(1, keepdim=True) + 1e-6).rsqrt()
-        return x * size * self.gain.view(-1, *[1] * (x.ndim - 2))
-
-
-def kernel_points(basis: Basis, ndim: int) -> int:
-    """Pixels of the kernels of all scales together: multiplications of a convolution per pixel, input and output."""
-    return sum(prod([size] * ndim) for size in basis.kernel_sizes)

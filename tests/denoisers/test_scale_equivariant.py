@@ -1,0 +1,236 @@
+"""The scale-equivariant denoiser: what it commutes with, and that it is a denoiser like the others."""
+
+from __future__ import annotations
+
+from itertools import product
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import pytest
+import torch
+from torch import Tensor
+
+from mrirecon.denoisers import ResNet, ScaleEquivariant
+from mrirecon.denoisers.scales import AtEachScale, ChannelNorm, Hermite, ScaleBlock, ScaleConv, Zoomed, lift, project
+from mrirecon.errors import InputError
+from mrirecon.testing import assert_scale_equivariant, relative_error, scale_equivariance_error
+from mrirecon.unrolled import model_based, proximal_gradient
+from tests.conftest import posed
+
+SMALL = Zoomed(2, 1.5)
+Net = TypeVar("Net", ResNet, ScaleEquivariant)
+
+
+def random(shape: tuple[int, ...], dtype: torch.dtype = torch.complex64, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, dtype=dtype, generator=torch.Generator().manual_seed(seed))
+
+
+def denoiser(seed: int = 0, **settings: Any) -> ScaleEquivariant:
+    """One that is not the identity."""
+    torch.manual_seed(seed)
+    net = ScaleEquivariant(**settings)
+    torch.nn.init.normal_(net.last.weight)
+    return net
+
+
+def unit_gain(net: Net) -> Net:
+    """Random weights that keep the variance of features, and no bias."""
+    for module in net.modules():
+        if isinstance(module, ScaleConv):
+            torch.nn.init.normal_(module.weight, std=(2 / module.weight[:, 0].numel()) ** 0.5)
+            torch.nn.init.zeros_(module.bias)
+        elif isinstance(module, torch.nn.Conv2d):
+            torch.nn.init.kaiming_normal_(module.weight)
+            torch.nn.init.zeros_(module.bias)
+    return net
+
+
+@pytest.mark.parametrize(("ndim", "shape"), [(2, (11, 14)), (3, (6, 7, 8))])
+@pytest.mark.parametrize("n_maps", [1, 2])
+def test_an_untrained_network_is_the_identity(ndim: int, shape: tuple[int, ...], n_maps: int) -> None:
+    x = random((2, n_maps, *shape))
+    assert torch.equal(ScaleEquivariant(3, 2, n_maps=n_maps, ndim=ndim, basis=SMALL)(x), x)
+
+
+def test_features_of_an_enlarged_image_are_the_enlarged_features_one_place_further_on() -> None:
+    torch.manual_seed(0)
+    basis = Zoomed()
+    lifting, second = ScaleConv(2, 8, basis), ScaleConv(8, 8, basis, rectify=True)
+
+    def lifted(x: Tensor) -> tuple[Tensor, ...]:
+        return lifting(lift(torch.cat([x.real, x.imag], 1), basis.n_scales))
+
+    for f in (lifted, lambda x: second(lifted(x))):
+        for places in (-1, 1, 2):
+            assert_scale_equivariant(f, 0.012, [basis.ratio**places], places=places)
+        assert scale_equivariance_error(f, basis.ratio, places=0) > 0.02, "at the same place they differ"
+
+
+def test_the_denoiser_is_three_times_as_steady_under_changes_of_scale_as_an_ordinary_one() -> None:
+    scales = (0.8, 1.25, 1.4)
+    errors = {"equivariant": 0.0, "ordinary": 0.0}
+    for seed in range(2):
+        torch.manual_seed(seed)
+        branches = {"equivariant": unit_gain(ScaleEquivariant(32, 8)).branch, "ordinary": unit_gain(ResNet(32)).branch}
+        for scale, (name, branch) in product(scales, branches.items()):
+            errors[name] += scale_equivariance_error(branch, scale)
+    assert errors["equivariant"] < errors["ordinary"] / 3
+
+
+@pytest.mark.parametrize("extent", [1, 2, 3])
+@pytest.mark.parametrize("projection", ["mean", "max"])
+def test_shifting_the_image_shifts_the_result(extent: int, projection: Literal["mean", "max"]) -> None:
+    net = denoiser(channels=4, extent=extent, projection=projection, normalize=True, basis=Zoomed(3, 1.4)).double()
+    x = random((2, 1, 21, 30), torch.complex128)
+    assert relative_error(net(x.roll((3, -5), (-2, -1))), net(x).roll((3, -5), (-2, -1))) < 1e-13
+
+
+@pytest.mark.parametrize("padding", ["reflect", "zeros"])
+def test_the_interior_is_shifted_whatever_the_padding(padding: Literal["reflect", "zeros"]) -> None:
+    net = denoiser(channels=4, n_blocks=1, basis=SMALL, padding=padding)
+    x = random((1, 1, 40, 40))
+    inside = (..., slice(10, -10), slice(10, -10))
+    assert relative_error(net(x.roll((2, 3), (-2, -1)))[inside], net(x).roll((2, 3), (-2, -1))[inside]) < 1e-6
+
+
+def test_mirrored_padding_makes_a_constant_image_a_constant_image() -> None:
+    result = denoiser(channels=4, basis=SMALL, padding="reflect")(torch.full((1, 1, 12, 13), 1 + 2j))
+    assert relative_error(result, result[..., :1, :1].expand_as(result)) < 1e-6
+
+
+def test_a_convolution_over_scales_is_the_sum_it_is_said_to_be() -> None:
+    basis = Zoomed(3, 1.4)
+    conv = ScaleConv(2, 5, basis, extent=3).double()
+    z = tuple(torch.randn(1, 2, 16, 16, dtype=torch.float64) for _ in range(3))
+    functions = basis.functions(2)
+    for i, found in enumerate(conv(z)):
+        wanted = conv.bias.view(1, -1, 1, 1).expand(1, 5, 16, 16).clone()
+        for j in (-1, 0, 1):
+            if 0 <= i + j < 3:
+                kernel = torch.einsum("oin,nyx->oiyx", conv.weight[j + 1], functions[i])
+                r = kernel.shape[-1] // 2
+                padded = torch.nn.functional.pad(z[i + j], [r] * 4, mode="circular")
+                wanted += torch.nn.functional.conv2d(padded, kernel)
+        assert relative_error(found, wanted) < 1e-6  # the functions are kept in single precision
+
+
+@pytest.mark.parametrize("basis", [SMALL, Zoomed(4, 1.4), Zoomed(3, 1.4, kernel_sizes=(3, 7, 7))])
+@pytest.mark.parametrize("ndim", [2, 3])
+def test_the_short_way_through_a_block_is_the_long_way(ndim: int, basis: Zoomed) -> None:
+    block = ScaleBlock(3, 2, basis, ndim, normalize=True).double()
+    x = torch.randn(2, 3, *(12, 13, 14)[:ndim], dtype=torch.float64)
+    z = block.lifting(lift(block.norm(x), basis.n_scales))
+    assert relative_error(block(x), x + project(block.second(z), "mean")) < 1e-13
+
+
+@pytest.mark.parametrize("settings", [{}, {"extent": 2, "normalize": True, "projection": "max"}, {"ndim": 3}])
+def test_gradients_are_those_of_differences(settings: dict[str, Any]) -> None:
+    net = denoiser(channels=2, hidden=2, n_blocks=1, basis=SMALL, **settings).double()
+    shape = (1, 1, 5, 6) if net.ndim == 2 else (1, 1, 5, 5, 6)
+    x = random(shape, torch.complex128).requires_grad_()
+    assert torch.autograd.gradcheck(net, x)
+    weight = net.blocks[0].second.weight
+    direction = torch.randn_like(weight)
+    (slope,) = torch.autograd.grad(net(x).abs().square().sum(), weight)
+    values = []
+    for step in (1e-6, -1e-6):
+        with torch.no_grad():
+            weight += step * direction
+            values.append(float(net(x).abs().square().sum()))
+            weight -= step * direction
+    assert float((slope * direction).sum()) == pytest.approx((values[0] - values[1]) / 2e-6, rel=1e-5)
+
+
+def test_an_image_is_denoised_alike_alone_and_in_a_batch() -> None:
+    net = denoiser(channels=4, normalize=True, basis=SMALL).double()
+    x = random((3, 1, 17, 20), torch.complex128)
+    assert relative_error(net(x)[1:2], net(x[1:2])) < 1e-14
+
+
+def test_kernels_are_made_once_while_only_evaluated_and_anew_for_new_weights() -> None:
+    net = denoiser(channels=4, basis=SMALL).eval()
+    x = random((1, 1, 16, 16))
+    with torch.no_grad():
+        conv = net.blocks[0].lifting
+        first, kernels = net(x), conv.kernels()
+        assert conv.kernels() is kernels
+        for parameter in net.parameters():
+            parameter.mul_(2)
+        assert conv.kernels() is not kernels
+        assert relative_error(net(x), first) > 0.1
+    assert relative_error(net(x), net.train()(x)) < 1e-6
+
+
+def test_as_much_is_kept_for_the_backward_pass_as_by_an_ordinary_network_of_as_many_features() -> None:
+    x = random((1, 1, 200, 200))
+
+    def kept(net: torch.nn.Module) -> int:
+        storages: dict[int, int] = {}  # an activation and a window of it are kept together
+
+        def keep(y: Tensor) -> Tensor:
+            storages[y.untyped_storage().data_ptr()] = y.untyped_storage().nbytes()
+            return y
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda y: y):
+            result = net(x)  # and with it all that is kept
+        assert result.requires_grad
+        return sum(storages.values())
+
+    assert kept(denoiser(channels=32, hidden=8)) < 1.15 * kept(ResNet(32))
+
+
+def test_a_basis_survives_saving_and_only_the_weights_are_saved(tmp_path: Path) -> None:
+    net = denoiser(channels=4, basis=Hermite(n_scales=2, kernel_size=11))
+    assert not any("functions" in name for name in net.state_dict())
+    torch.save(net.state_dict(), tmp_path / "weights.pt")
+    again = ScaleEquivariant(channels=4, basis=Hermite(n_scales=2, kernel_size=11))
+    again.load_state_dict(torch.load(tmp_path / "weights.pt"))
+    x = random((1, 1, 16, 17))
+    assert torch.equal(again(x), net(x))
+
+
+@pytest.mark.parametrize("make", [proximal_gradient, model_based])
+def test_it_fits_every_unrolled_step(make: Any) -> None:
+    problem, _ = posed((19, 22))
+    net = make(lambda: denoiser(channels=2, hidden=2, n_blocks=1, basis=SMALL), n_steps=2)
+    net(problem).abs().sum().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in net.parameters())
+
+
+def test_layers_for_networks_of_your_own() -> None:
+    z = tuple(torch.randn(1, 3, 8, 8) for _ in range(2))
+    pointwise = AtEachScale(torch.nn.Conv2d(3, 5, 1))
+    assert torch.equal(pointwise(z)[1], pointwise.module(z[1]))
+    normalized = ChannelNorm(3)(z[0])
+    assert torch.allclose(normalized.square().mean(1), torch.ones(1, 8, 8), atol=1e-3)
+    assert torch.equal(project(z, "max"), torch.maximum(*z))
+    assert torch.allclose(project(z, "mean"), (z[0] + z[1]) / 2)
+
+
+def test_it_compiles_without_a_break_in_the_graph() -> None:
+    net = denoiser(channels=4, basis=SMALL)
+    x = random((1, 1, 16, 16))
+    compiled = torch.compile(net, backend="aot_eager", fullgraph=True)
+    assert relative_error(compiled(x), net(x)) < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"channels": 0}, "channels=0"),
+        ({"extent": 9}, "extent is 9; expected 1 to"),
+        ({"ndim": 5}, "ndim is 5"),
+        ({"projection": "sum"}, "projection=sum"),
+        ({"padding": "same"}, "padding=same"),
+    ],
+)
+def test_impossible_settings_are_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        ScaleEquivariant(**settings)
+
+
+def test_an_image_smaller_than_the_kernels_is_refused_with_a_way_out() -> None:
+    with pytest.raises(InputError, match="fewer scales or padding: zeros"):
+        ScaleEquivariant(2)(random((1, 1, 2, 40)))
+    with pytest.raises(InputError, match="2 scales for a convolution over 4"):
+        ScaleConv(2, 2, Zoomed(4, 1.5))(lift(torch.zeros(1, 2, 9, 9), 2))
