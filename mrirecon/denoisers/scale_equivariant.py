@@ -36,6 +36,7 @@ class ScaleEquivariant(Denoiser):
         n_maps: map sets of the image (1 for SENSE, 2 for soft SENSE).
         ndim: 2 for slices, 3 for volumes and 2D + time.
         basis: functions and scales of the kernels; ``mrirecon.denoisers.scales.Zoomed()`` unless given.
+        second: those of the second convolution of a block, which is 1x1 unless they are given.
         extent: number of scales that the second convolution of a block sees.
         projection: how the scale axis is left: ``mean``, or ``max``, which favours one sign.
         normalize: divide features by their root mean square over the channels before every block.
@@ -50,6 +51,7 @@ class ScaleEquivariant(Denoiser):
         n_maps: int = 1,
         ndim: int = 2,
         basis: Basis | None = None,
+        second: Basis | None = None,
         extent: int = 1,
         projection: Projection = "mean",
         normalize: bool = False,
@@ -67,7 +69,10 @@ class ScaleEquivariant(Denoiser):
         self.first = convolution(2 * n_maps, channels, ndim, 1)
         axis = basis or Zoomed()
         self.blocks = nn.Sequential(
-            *(ScaleBlock(channels, hidden, axis, ndim, extent, projection, normalize, padding) for _ in range(n_blocks))
+            *(
+                ScaleBlock(channels, hidden, axis, second, ndim, extent, projection, normalize, padding)
+                for _ in range(n_blocks)
+            )
         )
         self.last = convolution(channels, 2 * n_maps, ndim, 1)
         for parameter in self.last.parameters():

@@ -116,8 +116,10 @@ def test_a_convolution_over_scales_is_the_sum_it_is_said_to_be() -> None:
 
 @pytest.mark.parametrize("basis", [SMALL, Zoomed(4, 1.4), Zoomed(3, 1.4, kernel_sizes=(3, 7, 7))])
 @pytest.mark.parametrize("ndim", [2, 3])
-def test_the_short_way_through_a_block_is_the_long_way(ndim: int, basis: Zoomed) -> None:
-    block = ScaleBlock(3, 2, basis, ndim, normalize=True).double()
+@pytest.mark.parametrize("wide", [False, True])
+def test_the_short_way_through_a_block_is_the_long_way(ndim: int, wide: bool, basis: Zoomed) -> None:
+    second = basis if wide else None
+    block = ScaleBlock(3, 2, basis, second, ndim, normalize=True).double()
     x = torch.randn(2, 3, *(12, 13, 14)[:ndim], dtype=torch.float64)
     z = block.lifting(lift(block.norm(x), basis.n_scales))
     assert relative_error(block(x), x + project(block.second(z), "mean")) < 1e-13

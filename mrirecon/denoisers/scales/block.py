@@ -2,10 +2,10 @@
 
 z <- z + mean_i S'_i( relu( S_i( relu(z) ) ) )
 
-S lifts the features to the scales of an axis, S' is a convolution over position and scale, and the mean leaves the axis
-again; each part commutes with changes of scale, and so does the block. Between blocks features have no scale axis,
-unlike in steerable networks, whose features have it from the first layer to the last: so more of them fit in the same
-memory. With a quarter of the hidden features at 4 scales a block keeps what one of a ResNet keeps.
+S lifts the features to the scales of an axis, S' is a convolution over position and scale, 1x1 or wider, and the mean
+leaves the axis again; each part commutes with changes of scale, and so does the block. Between blocks features have no
+scale axis, unlike in steerable networks, whose features have it from the first layer to the last: so more of them fit
+in the same memory.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from mrirecon.denoisers.scales.basis import Basis
 from mrirecon.denoisers.scales.layers import Projection, ScaleConv, lift, project
 from mrirecon.denoisers.scales.padding import Padding, pad
 from mrirecon.denoisers.scales.pointwise import ChannelNorm
+from mrirecon.denoisers.scales.zoomed import Zoomed
+from mrirecon.errors import InputError
 
 
 class ScaleBlock(nn.Module):
@@ -28,7 +30,8 @@ class ScaleBlock(nn.Module):
     Args:
         channels: features between blocks.
         hidden: features inside, at each scale.
-        basis: functions and scales of the kernels.
+        basis: functions and scales of the kernels of S.
+        second: those of S', on an axis of as many scales; 1x1 unless given.
         ndim: space axes.
         extent: number of scales that S' sees, see :class:`ScaleConv`.
         projection: ``mean``, or ``max`` in its place.
@@ -41,6 +44,7 @@ class ScaleBlock(nn.Module):
         channels: int,
         hidden: int,
         basis: Basis,
+        second: Basis | None = None,
         ndim: int = 2,
         extent: int = 1,
         projection: Projection = "mean",
@@ -48,12 +52,19 @@ class ScaleBlock(nn.Module):
         padding: Padding = "circular",
     ) -> None:
         super().__init__()
+        second = second or Zoomed(basis.n_scales, basis.ratio, kernel_size=1)
+        if (second.n_scales, second.ratio) != (basis.n_scales, basis.ratio):
+            raise InputError(
+                f"second has {second.n_scales} scales of ratio {second.ratio}, basis {basis.n_scales} of ratio "
+                f"{basis.ratio}; expected the same axis"
+            )
         self.norm = ChannelNorm(channels) if normalize else nn.Identity()
         self.lifting = ScaleConv(channels, hidden, basis, ndim, rectify=True, padding=padding)
-        self.second = ScaleConv(hidden, channels, basis, ndim, extent, rectify=True, padding=padding)
+        self.second = ScaleConv(hidden, channels, second, ndim, extent, rectify=True, padding=padding)
         self.projection: Projection = projection
-        # Widths of the kernels and how many scales in a row have them.
-        self._runs = [(size, len(list(run))) for size, run in groupby(basis.kernel_sizes)]
+        # Widths of the kernels of S and S', and how many scales in a row have them.
+        pairs = zip(basis.kernel_sizes, second.kernel_sizes, strict=True)
+        self._runs = [(*sizes, len(list(run))) for sizes, run in groupby(pairs)]
 
     def forward(self, z: Tensor) -> Tensor:
         x = self.norm(z)
@@ -62,20 +73,20 @@ class ScaleBlock(nn.Module):
         return z + project(self.second(self.lifting(lift(x, self.lifting.n_scales))), self.projection)
 
     def _mean(self, x: Tensor) -> Tensor:
-        """The same as the longer way, in two convolutions for all scales that share a size of kernel.
+        """The same as the longer way, in two convolutions for all scales that share their sizes of kernels.
 
         One padding serves all: around an image that goes on periodically the features of the border can be computed as
         well as copied. The mean is a sum over input channels of the second convolution.
         """
         convolve, ndim, n_scales = CONVOLVE[self.lifting.ndim], self.lifting.ndim, self.lifting.n_scales
         first, second = self.lifting.kernels(), [kernel / n_scales for kernel in self.second.kernels()]
-        reach = max(size for size, _ in self._runs) - 1  # of both convolutions, to either side
+        reach = max(a + b for a, b, _ in self._runs) // 2 - 1  # of both convolutions, to either side
         x = torch.relu(pad(x, reach, ndim, "circular"))
         result, i = self.second.bias.view(-1, *[1] * ndim), 0
-        for size, n in self._runs:
-            seen = x
+        for a, b, n in self._runs:
+            seen, spare = x, reach - (a + b) // 2 + 1
             for axis in range(-ndim, 0):
-                seen = seen.narrow(axis, reach - size + 1, x.shape[axis] - 2 * (reach - size + 1))
+                seen = seen.narrow(axis, spare, x.shape[axis] - 2 * spare)
             hidden = torch.relu(convolve(seen, torch.cat(first[i : i + n]), self.lifting.bias.repeat(n)))
             result = result + convolve(hidden, torch.cat(second[i : i + n], 1))
             i += n

@@ -1,0 +1,292 @@
+"""What a scale-equivariant denoiser buys at equal activation memory, with few training volumes and at other scales.
+
+    scripts/scale_study.py SCAN.h5 --json benchmarks/scale_study.json
+
+Two proximal-gradient networks of five steps, one with an ordinary and one with a scale-equivariant denoiser, are
+trained on 1, 2, 4, 8 and 16 simulated volumes of heads, with and without scale augmentation. Every training has the
+same number of updates, validations and the same falling learning rate, whatever it is trained on; the number is what
+the measured time of an update and of a scored slice allows within the CPU-hours asked for, all runs and seeds together.
+The first learning rate of each network is the best of several by validation PSNR after a short training on 4 volumes
+with another seed, without augmentation; more are tried on a side while the last one there is best. The weights that
+validate best, in distribution, are scored. Seeds differ in weights at the start, masks and order; the volumes are the
+same.
+
+They are tested in distribution and on objects 0.7 to 1.4 times as large: under the same coils (anatomy), and with the
+coils scaled alike (pixel size). A measured slice is tested with its k-space cropped to 0.7 to 1 of 256 samples. Scores
+are PSNR and SSIM of the magnitude inside the body, against the SENSE image of the full k-space. Differences are paired,
+with a 95 % interval over volumes, or, for the measured slice, over the offsets of its mask, so that this one says
+nothing of other scans.
+
+Every run is a `mrirecon fit` in a process of its own, killed and started again at will: finished ones are lines of JSON
+beside the report, with the words that train them; an unfinished one is resumed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from itertools import product
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from scale_networks import EQUIVARIANT, NETWORKS, ORDINARY, kept_bytes, seconds
+from scale_tests import ANATOMY, MEASURED, PIXELS, USUAL, Data, Scans
+from study import Lines, by_volume, head, paired, score
+from trainings import Trainings, best_rate
+
+from mrirecon.atomic import replacing
+from mrirecon.checkpoint import load
+from mrirecon.errors import InputError
+from mrirecon.evaluate import write_json
+
+SCORES = ("psnr", "ssim")
+TUNING = 1000  # the seed of tuning
+X_LABELS = {
+    ANATOMY: "size of the object, same coils\n(1: as in training)",
+    PIXELS: "size of object and coils\n(1: as in training)",
+    MEASURED: "measured slice: part of its\nk-space along each axis",
+}
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How the networks are trained.
+
+    scans: on what, and what they are tested on. validations: of a training, at most. most: epochs, whatever the hours
+        allow.
+    rates, tuning, tuned_on: first learning rates to try, for how many epochs, and on how many volumes.
+    spare: part of the hours for what is not measured beforehand: starts of processes, reading, maps, simulation.
+    """
+
+    scans: Scans = field(default_factory=Scans)
+    validations: int = 12
+    most: int = 200
+    rates: tuple[float, ...] = (5e-4, 1e-3, 2e-3)
+    tuning: int = 12
+    tuned_on: int = 4
+    spare: float = 0.15
+
+
+PROTOCOL = Protocol()
+
+Line = dict[str, Any]
+
+
+class Setting(NamedTuple):
+    """A training, but for its seed."""
+
+    network: str
+    augmented: bool
+    volumes: int
+
+    def key(self, seed: int) -> str:
+        return f"{self.network} | {'augmented' if self.augmented else 'plain'} | {self.volumes} volumes | {seed}"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("scan", type=Path, help="fully sampled fastMRI-layout file; its first slice is used")
+    parser.add_argument("--json", type=Path, required=True, help="the report; every run's line goes beside it, .jsonl")
+    parser.add_argument("--picture", type=Path, help="PSNR against scale and against the number of volumes")
+    parser.add_argument("--folder", type=Path, default=Path("runs/scale_study"), help="for data and runs")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--hours", type=float, default=6.0, help="CPU-hours of all; a resumed study keeps its own")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    try:
+        study = Study(PROTOCOL, options.folder, options.scan, Lines(options.json.with_suffix(".jsonl")))
+        study.run(options.seeds, options.hours)
+        report = study.report(options.seeds)
+        write_json(options.json, report)
+        if options.picture:
+            draw(options.picture, report["rows"], PROTOCOL.scans)
+    except InputError as error:
+        print(f"scale_study: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+class Study:
+    def __init__(self, protocol: Protocol, folder: Path, scan: Path, lines: Lines) -> None:
+        self.protocol, self.lines = protocol, lines
+        networks = {name: asdict(network) for name, network in NETWORKS.items()}
+        self.trainings = Trainings(folder, lines, {**asdict(protocol), "networks": networks, "scan": scan.name})
+        self.data = Data(protocol.scans, folder / "data", scan)
+        self.settings = [Setting(*s) for s in product(NETWORKS, (False, True), protocol.scans.volumes)]
+        self.rates: dict[str, dict[float, float]] = {}  # of every network: validation PSNR by learning rate
+
+    def run(self, seeds: int, hours: float) -> None:
+        epochs = self.length(hours, seeds)["epochs"]
+        best = {}
+        for name in NETWORKS:
+            best[name], self.rates[name] = best_rate(partial(self.tried, name), self.protocol.rates)
+        for seed, setting in product(range(seeds), self.settings):
+            self.train(setting, seed, epochs, best[setting.network])
+
+    def length(self, hours: float, seeds: int) -> Line:
+        """How many epochs each training may have, with what this follows from; as it was when the study began."""
+        p, scans = self.protocol, self.protocol.scans
+        if "length" not in self.lines.done:
+            taken = seconds(NETWORKS, scans.size, next(self.data.slices(USUAL)))
+            runs, tries = len(self.settings) // len(NETWORKS) * seeds, len(p.rates) + 1
+            val = scans.val * scans.slices
+            scored = runs * (p.validations * val + self.data.slices_of_tests()) + tries * val
+            fixed = sum(scored * t["slice"] + tries * p.tuning * scans.batches * t["update"] for t in taken.values())
+            epoch = sum(runs * scans.batches * t["update"] for t in taken.values())
+            epochs = min(int(((1 - p.spare) * 3600 * hours - fixed) / epoch), p.most)
+            if epochs < 1:
+                least = (fixed + epoch) / (1 - p.spare) / 3600
+                raise InputError(f"--hours {hours:g} is too short for {seeds} seeds; at least {least:.2g} are needed")
+            every = -(-epochs // p.validations)
+            length = {"hours": hours, "seeds": seeds, "every": every, "epochs": epochs // every * every}
+            planned = (fixed + length["epochs"] * epoch) / 3600
+            self.lines.keep("length", {**length, "seconds": taken, "planned_hours": planned})
+        found: Line = self.lines.done["length"]
+        return found
+
+    def tried(self, name: str, rate: float) -> float:
+        """Validation PSNR after a short training."""
+        p = self.protocol
+        words = self.words(Setting(name, False, p.tuned_on), TUNING, p.tuning, rate)
+        curve = self.trainings.curve(f"{name} | tuning | {rate}", words, p.tuning, {})
+        return curve[max(curve)]
+
+    def train(self, setting: Setting, seed: int, epochs: int, rate: float) -> None:
+        key, start = setting.key(seed), cpu_seconds()
+        if key in self.lines.done:
+            return
+        words = self.words(setting, seed, epochs, rate)
+        curve = self.trainings.curve(key, words, self.lines.done["length"]["every"], {})
+        best = max(curve, key=lambda updates: curve[updates])
+        net = load(self.trainings.weights(key)[best]).net
+        scores = {name: [score(net, bare) for bare in self.data.slices(name)] for name in self.protocol.scans.names}
+        line = {"best": best, "val_psnr": curve[best], "words": ["fit", *words], "cpu_seconds": cpu_seconds() - start}
+        self.lines.keep(key, {**line, "scores": scores})
+
+    def words(self, setting: Setting, seed: int, epochs: int, rate: float) -> list[str]:
+        """Of `mrirecon fit`."""
+        scales = ",".join(f"{s:g}" for s in sorted((1.0, *self.protocol.scans.shifts)))
+        return [
+            *(*NETWORKS[setting.network].words(), "-c", "train/end_to_end", *self.data.words(setting.volumes)),
+            *(("--data.scales", f"[{scales}]") if setting.augmented else ()),
+            *("--model.optimizer.init_args.lr", str(rate), "--trainer.max_epochs", str(epochs)),
+            *("--seed_everything", str(seed)),
+        ]
+
+    def values(self, setting: Setting, test: str, score: int, seeds: int) -> np.ndarray:
+        """PSNR or SSIM, as (seed, volume), or (seed, offset of the mask)."""
+        runs = [self.lines.done[setting.key(seed)]["scores"][test] for seed in range(seeds)]
+        slices = 1 if test.startswith(MEASURED) else self.protocol.scans.slices
+        return by_volume([[s[score] for s in run] for run in runs], slices)
+
+    def report(self, seeds: int) -> Line:
+        done, size = self.lines.done, self.protocol.scans.size
+        runs = {setting: [done[setting.key(seed)] for seed in range(seeds)] for setting in self.settings}
+        made = {name: network.make() for name, network in NETWORKS.items()}
+        return {
+            **head("torch", "numpy", "sigpy"),
+            "protocol": done["settings"],
+            "length": done["length"],
+            "updates": done["length"]["epochs"] * self.protocol.scans.batches,
+            "rates": self.rates,
+            "saved_MB": {name: 1e-6 * kept_bytes(network, size) for name, network in NETWORKS.items()},
+            "weights": {name: sum(p.numel() for p in net.parameters()) for name, net in made.items()},
+            # Without tuning; of a run that was killed, what came after.
+            "cpu_hours": sum(line["cpu_seconds"] for lines in runs.values() for line in lines) / 3600,
+            "rows": [
+                {
+                    **setting._asdict(),
+                    "best": [line["best"] for line in runs[setting]],
+                    "scores": {name: self.spread(setting, name, seeds) for name in self.protocol.scans.names},
+                }
+                for setting in self.settings
+            ],
+            "equivariant_minus_ordinary": [
+                {"augmented": s.augmented, **self.difference(s, s._replace(network=ORDINARY), seeds)}
+                for s in self.settings
+                if s.network == EQUIVARIANT
+            ],
+            "augmented_minus_plain": [
+                {"network": s.network, **self.difference(s, s._replace(augmented=False), seeds)}
+                for s in self.settings
+                if s.augmented
+            ],
+        }
+
+    def spread(self, setting: Setting, test: str, seeds: int) -> Line:
+        """Mean, standard deviation over seeds, and the mean of every seed; of both scores."""
+        found = {}
+        for i, name in enumerate(SCORES):
+            by_seed = self.values(setting, test, i, seeds).mean(1)
+            std = float(by_seed.std(ddof=1)) if seeds > 1 else None
+            found[name] = {"mean": float(by_seed.mean()), "std": std, "by_seed": by_seed.tolist()}
+        return found
+
+    def difference(self, one: Setting, other: Setting, seeds: int) -> Line:
+        """Paired differences of both scores in every test."""
+        return {"volumes": one.volumes} | {
+            test: {
+                name: paired(self.values(one, test, i, seeds) - self.values(other, test, i, seeds))
+                for i, name in enumerate(SCORES)
+            }
+            for test in self.protocol.scans.names
+        }
+
+
+def cpu_seconds() -> float:
+    """Of this process and of those it has waited for."""
+    return sum(os.times()[:4])
+
+
+def draw(path: Path, rows: Sequence[Line], scans: Scans) -> None:
+    """PSNR against scale, of the fewest training volumes above, of the most below; at the right against their number.
+
+    A line is the mean over seeds, its band one standard deviation of these to either side; dashed with augmentation.
+    """
+    kinds = [(network, augmented) for network in NETWORKS for augmented in (False, True)]
+    settings = [[row for row in rows if (row["network"], row["augmented"]) == kind] for kind in kinds]
+    figure = Figure(figsize=(15.5, 7.4), facecolor="white", layout="constrained")
+    panels = figure.subplots(2, len(X_LABELS) + 1)
+    for upper, lower, (shift, x_label) in zip(*panels[:, :-1], X_LABELS.items(), strict=True):
+        lower.sharey(upper)
+        tests = scans.by(shift)
+        for axes, n in ((upper, min(scans.volumes)), (lower, max(scans.volumes))):
+            for row in (row for setting in settings for row in setting if row["volumes"] == n):
+                band(axes, row, list(tests), [row["scores"][name]["psnr"] for name in tests.values()])
+            axes.set(xlabel=x_label, ylabel="PSNR in dB", title=f"{shift}, {n} training volume{'s' * (n > 1)}")
+            axes.set_xticks(list(tests), [f"{s:g}" for s in tests])
+    whole = scans.by(MEASURED)[max(scans.crops)]
+    for axes, test, title in zip(panels[:, -1], (USUAL, whole), (USUAL, "measured slice"), strict=True):
+        for setting in settings:
+            band(axes, setting[0], scans.volumes, [row["scores"][test]["psnr"] for row in setting])
+        axes.set_xscale("log", base=2)
+        axes.set_xticks(scans.volumes, [str(n) for n in scans.volumes])
+        axes.set(xlabel="training volumes", ylabel="PSNR in dB", title=title)
+    for axes in panels.flat:
+        axes.grid(alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
+    handles, names = panels[0, 0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside upper center", ncols=len(names), frameon=False)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format=path.suffix[1:], dpi=120)
+
+
+def band(axes: Axes, row: Line, x: Sequence[float], scores: Sequence[Line]) -> None:
+    """A line of means with its band, in the colour and with the name of a row of the report."""
+    y, half = np.array([[s["mean"], s["std"] or 0.0] for s in scores]).T
+    color, dash = f"C{list(NETWORKS).index(row['network'])}", "--" if row["augmented"] else "-"
+    name = f"{row['network']}{', augmented' if row['augmented'] else ''}"
+    axes.plot(x, y, dash, color=color, marker="o", markersize=3, linewidth=1.4, label=name)
+    axes.fill_between(x, y - half, y + half, color=color, alpha=0.15, linewidth=0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
