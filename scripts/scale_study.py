@@ -12,7 +12,7 @@ validate best, in distribution, are scored. Seeds differ in weights at the start
 same.
 
 They are tested in distribution and on objects 0.7 to 1.4 times as large: under the same coils (anatomy), and with the
-coils scaled alike (pixel size). A measured slice is tested with its k-space cropped to 0.7 to 1 of 256 samples. Scores
+coils scaled alike (pixel size). A measured slice is tested with its k-space cropped to 0.5 to 1 of 256 samples. Scores
 are PSNR and SSIM of the magnitude inside the body, against the SENSE image of the full k-space. Differences are paired,
 with a 95 % interval over volumes, or, for the measured slice, over the offsets of its mask, so that this one says
 nothing of other scans.

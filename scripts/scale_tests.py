@@ -47,7 +47,7 @@ class Scans:
     test: int = 8
     shifts: tuple[float, ...] = (0.7, 0.8, 0.9, 1.1, 1.25, 1.4)
     measured: int = 256
-    crops: tuple[float, ...] = (0.7, 0.8, 0.9, 1.0)
+    crops: tuple[float, ...] = (0.5, 0.7, 0.8, 0.9, 1.0)
 
     @property
     def batches(self) -> int:

@@ -26,8 +26,9 @@ from mrirecon.errors import InputError
 class ScaleEquivariant(Denoiser):
     """Scale-equivariant residual CNN.
 
-    With ``channels: 64``, ``hidden: 16`` at 4 scales and 2 blocks it keeps as many features for the backward pass as a
-    ResNet of 64 channels. Its last convolution starts at zero, so an untrained network is the identity.
+    With its default sizes it keeps as much for the backward pass as a ResNet of 64 channels and 2 blocks: ``channels``
+    and n_scales times ``hidden`` features for every block, and ``channels`` in the end. Its last convolution starts at
+    zero, so an untrained network is the identity.
 
     Args:
         channels: features between blocks.
@@ -45,7 +46,7 @@ class ScaleEquivariant(Denoiser):
 
     def __init__(
         self,
-        channels: int = 64,
+        channels: int = 72,
         hidden: int = 16,
         n_blocks: int = 2,
         n_maps: int = 1,

@@ -60,9 +60,9 @@ def test_features_of_an_enlarged_image_are_the_enlarged_features_one_place_furth
     def lifted(x: Tensor) -> tuple[Tensor, ...]:
         return lifting(lift(torch.cat([x.real, x.imag], 1), basis.n_scales))
 
-    for f in (lifted, lambda x: second(lifted(x))):
+    for f, bound in ((lifted, 0.01), (lambda x: second(lifted(x)), 0.016)):
         for places in (-1, 1, 2):
-            assert_scale_equivariant(f, 0.012, [basis.ratio**places], places=places)
+            assert_scale_equivariant(f, bound, [basis.ratio**places], places=places)
         assert scale_equivariance_error(f, basis.ratio, places=0) > 0.02, "at the same place they differ"
 
 
@@ -71,7 +71,7 @@ def test_the_denoiser_is_three_times_as_steady_under_changes_of_scale_as_an_ordi
     errors = {"equivariant": 0.0, "ordinary": 0.0}
     for seed in range(2):
         torch.manual_seed(seed)
-        branches = {"equivariant": unit_gain(ScaleEquivariant(32, 8)).branch, "ordinary": unit_gain(ResNet(32)).branch}
+        branches = {"equivariant": unit_gain(ScaleEquivariant(36, 8)).branch, "ordinary": unit_gain(ResNet(32)).branch}
         for scale, (name, branch) in product(scales, branches.items()):
             errors[name] += scale_equivariance_error(branch, scale)
     assert errors["equivariant"] < errors["ordinary"] / 3
@@ -178,7 +178,7 @@ def test_as_much_is_kept_for_the_backward_pass_as_by_an_ordinary_network_of_as_m
         assert result.requires_grad
         return sum(storages.values())
 
-    assert kept(denoiser(channels=32, hidden=8)) < 1.15 * kept(ResNet(32))
+    assert kept(denoiser(channels=36, hidden=8)) < 1.08 * kept(ResNet(32))
 
 
 def test_a_basis_survives_saving_and_only_the_weights_are_saved(tmp_path: Path) -> None:
@@ -233,6 +233,6 @@ def test_impossible_settings_are_refused(settings: dict[str, Any], message: str)
 
 def test_an_image_smaller_than_the_kernels_is_refused_with_a_way_out() -> None:
     with pytest.raises(InputError, match="fewer scales or padding: zeros"):
-        ScaleEquivariant(2)(random((1, 1, 2, 40)))
+        ScaleEquivariant(2)(random((1, 1, 1, 40)))
     with pytest.raises(InputError, match="2 scales for a convolution over 4"):
         ScaleConv(2, 2, Zoomed(4, 1.5))(lift(torch.zeros(1, 2, 9, 9), 2))

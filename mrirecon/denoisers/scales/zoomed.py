@@ -40,8 +40,8 @@ class Zoomed(Basis):
 
     def __init__(
         self,
-        n_scales: int = 4,
-        ratio: float = 1.5,
+        n_scales: int = 3,
+        ratio: float = 1.4,
         kernel_size: int = 3,
         kernel_sizes: Sequence[int] | None = None,
     ) -> None:

@@ -1,0 +1,149 @@
+"""Errors of equivariance of layers and denoisers: with random weights, and with weights trained to denoise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mrirecon.denoisers import ResNet, ScaleEquivariant
+from mrirecon.denoisers.scales import Basis, ScaleConv, lift
+from mrirecon.simulation.volumes import simulate_volume
+from mrirecon.testing import resampling_error, scale_equivariance_error
+
+Branching: TypeAlias = ResNet | ScaleEquivariant
+
+# The ratio of the default axis and its square root's neighbours, on the grid of scales and off it.
+SCALES = (0.7, 0.8, 0.9, 1.1, 1.25, 1.4)
+IMAGES, PATCH, BATCH = 40, 64, 8
+SIZE = 160
+NOISE = (0.03, 0.3)  # per real channel; 95 % of an image's magnitudes are below 1
+
+
+def layer_error(basis: Basis, seeds: int = 3) -> float:
+    """Of a convolution of images with random weights: the largest over the factors of the scale axis."""
+    worst = 0.0
+    for seed in range(seeds):
+        torch.manual_seed(seed)
+        layer = ScaleConv(2, 16, basis)
+
+        def lifted(x: Tensor, layer: ScaleConv = layer) -> tuple[Tensor, ...]:
+            return layer(lift(torch.cat([x.real, x.imag], 1), basis.n_scales))
+
+        for places in {-1, 1, basis.n_scales - 1}:
+            worst = max(worst, scale_equivariance_error(lifted, basis.ratio**places, places=places))
+    return worst
+
+
+def resampling_errors() -> dict[float, float]:
+    return {scale: resampling_error(scale) for scale in SCALES}
+
+
+def random_errors(make: Callable[[], Branching], seeds: int) -> np.ndarray:
+    """Of networks with random weights of unit gain and no bias: (seed, scale)."""
+    found = []
+    for seed in range(seeds):
+        torch.manual_seed(seed)
+        net = unit_gain(make())
+        found.append([scale_equivariance_error(net.branch, scale) for scale in SCALES])
+    return np.array(found)
+
+
+def unit_gain(net: Branching) -> Branching:
+    """Weights that keep the variance of what a ReLU has halved."""
+    for module in net.modules():
+        if isinstance(module, ScaleConv):
+            torch.nn.init.normal_(module.weight, std=(2 / module.weight[:, 0].numel()) ** 0.5)
+            torch.nn.init.zeros_(module.bias)
+        elif isinstance(module, torch.nn.Conv2d):
+            torch.nn.init.kaiming_normal_(module.weight)
+            torch.nn.init.zeros_(module.bias)  # type: ignore[arg-type]  # none of ours lacks it
+    return net
+
+
+@dataclass(frozen=True)
+class Trained:
+    """Errors (seed, scale) of denoisers of equal PSNR, and the PSNR in dB of each, the mean over seeds."""
+
+    equivariant: np.ndarray
+    ordinary: np.ndarray
+    psnr: dict[str, float]
+
+
+def trained_errors(
+    equivariant: Callable[[], Branching], ordinary: Callable[[], Branching], seeds: int, updates: int
+) -> Trained:
+    """The equivariant one is trained in full, the ordinary one until it is as good; on noisy images, as in training."""
+    train, test = images()
+    noisy = with_noise(test, torch.Generator().manual_seed(1))
+    errors: list[list[list[float]]] = []
+    reached = []
+    for seed in range(seeds):
+        *_, ours = training(equivariant, train, test, seed, updates)
+        found = training(ordinary, train, test, seed, updates)
+        plain = next(state for state in found if state.psnr >= ours.psnr or state.done)
+        errors.append([[error_of(state.net, scale, noisy) for scale in SCALES] for state in (ours, plain)])
+        reached.append([ours.psnr, plain.psnr])
+    equivariant_psnr, ordinary_psnr = np.mean(reached, 0).tolist()
+    both = np.array(errors)
+    return Trained(both[:, 0], both[:, 1], {"scale-equivariant": equivariant_psnr, "ResNet": ordinary_psnr})
+
+
+def error_of(net: Branching, scale: float, noisy: Tensor) -> float:
+    return scale_equivariance_error(net.branch, scale, noisy.shape, images=lambda _: noisy)
+
+
+class State(NamedTuple):
+    net: Branching
+    psnr: float
+    done: bool
+
+
+def training(
+    make: Callable[[], Branching], train: Tensor, test: Tensor, seed: int, updates: int, every: int = 25
+) -> Iterator[State]:
+    """The network after every few updates, and at the end."""
+    torch.manual_seed(seed)
+    net = make()
+    optimizer = torch.optim.Adam(net.parameters(), 1e-3)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=updates)
+    generator = torch.Generator().manual_seed(seed)
+    for step in range(1, updates + 1):
+        which = torch.randint(len(train), (BATCH,), generator=generator)
+        top, left = torch.randint(SIZE - PATCH + 1, (2,), generator=generator).tolist()
+        x = train[which, :, top : top + PATCH, left : left + PATCH]
+        loss = (net(with_noise(x, generator)) - x).abs().square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        if step % every == 0 or step == updates:
+            yield State(net, psnr_of(net, test), step == updates)
+
+
+def images() -> tuple[Tensor, Tensor]:
+    """Simulated slices (image, 1, SIZE, SIZE), of which four fifths are trained on."""
+    found = []
+    for i in range(IMAGES):
+        truth = simulate_volume((13, i), n_slices=1, n_coils=1, shape=(SIZE, SIZE)).truth
+        found.append(torch.from_numpy(truth / np.quantile(np.abs(truth), 0.95)))
+    whole = torch.stack(found)
+    return whole[: 4 * IMAGES // 5], whole[4 * IMAGES // 5 :]
+
+
+def with_noise(x: Tensor, generator: torch.Generator) -> Tensor:
+    """White noise of a level of its own for each image."""
+    low, high = np.log(NOISE)
+    level = torch.exp(low + (high - low) * torch.rand(len(x), 1, 1, 1, generator=generator))
+    return x + level * 2**0.5 * torch.randn(x.shape, dtype=x.dtype, generator=generator)
+
+
+def psnr_of(net: Branching, test: Tensor) -> float:
+    """Of images whose values are about 1, in dB."""
+    with torch.no_grad():
+        error = (net(with_noise(test, torch.Generator().manual_seed(2))) - test).abs().square().mean()
+    return float(-10 * torch.log10(error / 2))
