@@ -1,8 +1,9 @@
 """What mrirecon costs, measured in one run: scripts/benchmark.py NAME [--json FILE] [--setup-peers].
 
-``greedy`` compares ways of training; ``operators`` and ``loader`` stand beside peers, which live in an environment of
-their own, made by --setup-peers (.peers, about 2 GB). Where it exists, both sides are measured in it, in one process;
-where it does not, the peers that are not installed are named as missing.
+``greedy`` compares ways of training, ``denoisers`` scale-equivariant with ordinary denoisers; ``operators`` and
+``loader`` stand beside peers, which live in an environment of their own, made by --setup-peers (.peers, about 2 GB).
+Where it exists, both sides are measured in it, in one process; where it does not, the peers that are not installed are
+named as missing.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from benchmarks.measure import Report, show, write_json
 from benchmarks import peers
 
 BESIDE_PEERS = ("operators", "loader")
-NAMES = (*BESIDE_PEERS, "greedy")
+NAMES = (*BESIDE_PEERS, "greedy", "denoisers")
 
 
 def main() -> None:

@@ -31,6 +31,11 @@ GOALS = {
         "greedy_time_vs_end_to_end": ("lower", 1.03),
         "pipeline_vs_ceiling": ("higher", 0.95),
     },
+    "denoisers": {
+        "scale_equivariant_time_vs_arithmetic": ("lower", 1.3),
+        "layer_equivariance_error": ("lower", 0.01),
+        "denoiser_error_vs_cnn": ("lower", 0.33),
+    },
 }
 
 
@@ -98,6 +103,32 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.mark.usefixtures("scripts")
+def test_denoisers_are_measured_at_equal_memory(tmp_path, monkeypatch, capsys) -> None:
+    benchmark = importlib.import_module("benchmark")
+    denoisers = importlib.import_module("benchmarks.denoisers")
+    equivariance = importlib.import_module("benchmarks.denoisers_equivariance")
+    measured, compared = denoisers.measure, denoisers.denoisers
+    monkeypatch.setattr(denoisers, "measure", lambda: measured(size=64, seeds=1, trainings=1, updates=2))
+    monkeypatch.setattr(denoisers, "denoisers", lambda: dict(list(compared().items())[:4]))
+    for name, value in {"IMAGES": 5, "SIZE": 80, "SCALES": (0.8, 1.25)}.items():
+        monkeypatch.setattr(equivariance, name, value)
+    monkeypatch.setattr(sys, "argv", ["benchmark.py", "denoisers", "--json", str(tmp_path / "figures.json")])
+    benchmark.main()
+    report = json.loads((tmp_path / "figures.json").read_text())
+    assert {key: (goal["better"], goal["bound"]) for key, goal in report["goals"].items()} == GOALS["denoisers"]
+    cost = {row["denoiser"]: row for row in report["rows"] if row["table"] == "cost"}
+    ours = cost["scale-equivariant"]
+    assert ours["kept_MB"] == pytest.approx(cost["ResNet"]["kept_MB"], rel=0.16), "padding weighs more in small images"
+    assert cost["ResNet of as many weights"]["weights"] == pytest.approx(ours["weights"], rel=0.05)
+    # 72 x 16 features, kernels of 3, 5, 5 pixels and 1x1 second convolutions, against 64 x 64 of 3; twice a block.
+    blocks, plain = 2 * 72 * 16 * (9 + 25 + 25 + 3), 4 * 9 * 64 * 64
+    ends = 2 * 2 * 72, 2 * 9 * 2 * 64
+    assert ours["arithmetic"] == pytest.approx((blocks + ends[0]) / (plain + ends[1]), rel=0.15)  # and a border
+    assert ours["layer error"] < 0.01 and ours["uncropped"] > ours["arithmetic"]
+    assert "of resampling" in capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("scripts", "one_thread")

@@ -10,6 +10,7 @@ in the same memory.
 
 from __future__ import annotations
 
+from functools import reduce
 from itertools import groupby
 
 import torch
@@ -73,7 +74,7 @@ class ScaleBlock(nn.Module):
         return z + project(self.second(self.lifting(lift(x, self.lifting.n_scales))), self.projection)
 
     def _mean(self, x: Tensor) -> Tensor:
-        """The same as the longer way, in two convolutions for all scales that share their sizes of kernels.
+        """The same as the longer way, with one convolution for all scales that share a size of kernel.
 
         One padding serves all: around an image that goes on periodically the features of the border can be computed as
         well as copied. The mean is a sum over input channels of the second convolution.
@@ -82,12 +83,16 @@ class ScaleBlock(nn.Module):
         first, second = self.lifting.kernels(), [kernel / n_scales for kernel in self.second.kernels()]
         reach = max(a + b for a, b, _ in self._runs) // 2 - 1  # of both convolutions, to either side
         x = torch.relu(pad(x, reach, ndim, "circular"))
-        result, i = self.second.bias.view(-1, *[1] * ndim), 0
+        hidden: dict[int, list[Tensor]] = {}  # by the size of the second kernel, which says how much border it needs
+        weights: dict[int, list[Tensor]] = {}
+        i = 0
         for a, b, n in self._runs:
-            seen, spare = x, reach - (a + b) // 2 + 1
-            for axis in range(-ndim, 0):
-                seen = seen.narrow(axis, spare, x.shape[axis] - 2 * spare)
-            hidden = torch.relu(convolve(seen, torch.cat(first[i : i + n]), self.lifting.bias.repeat(n)))
-            result = result + convolve(hidden, torch.cat(second[i : i + n], 1))
+            features = convolve(x, torch.cat(first[i : i + n]), self.lifting.bias.repeat(n))
+            spare = reach - (a + b) // 2 + 1
+            for axis in range(-ndim, 0):  # of the result, which has fewer features than x to make gradients for
+                features = features.narrow(axis, spare, features.shape[axis] - 2 * spare) if spare else features
+            hidden.setdefault(b, []).append(features)
+            weights.setdefault(b, []).extend(second[i : i + n])
             i += n
-        return result
+        parts = [convolve(torch.relu(torch.cat(hidden[b], 1)), torch.cat(weights[b], 1)) for b in hidden]
+        return reduce(torch.add, parts) + self.second.bias.view(-1, *[1] * ndim)
