@@ -130,6 +130,45 @@ def kills(report: dict) -> str:
     )
 
 
+def denoisers(report: dict) -> str:
+    columns = {
+        "denoiser": "denoiser",
+        "kernels": "kernels",
+        "weights": "weights",
+        "kept_MB": "activations",
+        "arithmetic": "arithmetic",
+        "uncropped": "the same, uncropped",
+        "train": "training step",
+        "infer": "inference",
+        "train per arithmetic": "training step per arithmetic",
+        "layer error": "error of a layer",
+    }
+    forms = {"weights": "{:,}", "kept_MB": "{:.0f} MB", "layer error": "{:.4f}"}
+    lines = [f"| {' | '.join(columns.values())} |", "|---" * len(columns) + "|"]
+    for r in report["rows"]:
+        if r["table"] == "cost":
+            cells = [v if isinstance(v := r[c], str) else forms.get(c, "{:.2f}").format(v) for c in columns]
+            lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def equivariance(report: dict) -> str:
+    """Ratios of errors, and the PSNR at which trained weights are compared."""
+    rows = [r for r in report["rows"] if r["table"] == "equivariance"]
+    scales = list(dict.fromkeys(r["scale"] for r in rows))
+    lines = [f"| weights | error | {' | '.join(f'x {s:g}' for s in scales)} |", "|---" * (len(scales) + 2) + "|"]
+    for weights in dict.fromkeys(r["weights"] for r in rows):
+        of = [r for r in rows if r["weights"] == weights]
+        name = "one scale" if "one scale" in weights else "scale-equivariant"
+        for first, who, key in ((weights, "ResNet", "ResNet"), ("", name, "equivariant")):
+            lines.append(f"| {first} | {who} | {' | '.join(f'{r[key]:.4f}' for r in of)} |")
+        spread = [f"{r['ratio']:.2f} ({r['least']:.2f} to {r['most']:.2f})" for r in of]
+        lines.append(f"| | {name} / ResNet (by seed) | {' | '.join(spread)} |")
+    own = [f"{r['of resampling']:.4f}" for r in of]
+    lines.append(f"| | of resampling alone | {' | '.join(own)} |")
+    return "\n".join(lines)
+
+
 def machine(report: dict) -> str:
     versions = ", ".join(f"{name} {v}" for name, v in report["versions"].items() if v != "not installed")
     computer = report["machine"]
@@ -144,9 +183,11 @@ TABLES = {
     "greedy_more": greedy_more,
     "greedy_study": greedy_study,
     "kills": kills,
+    "denoisers": denoisers,
+    "equivariance": equivariance,
 }
 
-OTHER_FILES = {"greedy_more": "greedy"}
+OTHER_FILES = {"greedy_more": "greedy", "equivariance": "denoisers"}
 
 if __name__ == "__main__":
     sys.exit(main())
