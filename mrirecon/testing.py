@@ -1,4 +1,4 @@
-"""The laws of a linear operator, as measurements and as one assertion, for our operators and for yours.
+"""The laws of linear operators and of scale equivariance, as measurements and as assertions, for ours and for yours.
 
     assert_linear_operator(sense(maps, mask), x_shape=(2, 1, 33, 20), y_shape=(2, 4, 33, 20))
 
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from mrirecon.denoisers.scales.resampling import low_passed, natural_images, resampled
+from mrirecon.errors import InputError
 from mrirecon.physics.linop import LinearOperator
 
 Law = Callable[[LinearOperator, Tensor, Tensor], float]
@@ -153,6 +154,10 @@ def scale_equivariance_error(
         images: makes the images for a band, in parts of the Nyquist frequency; of 1 / f spectrum unless given.
     """
     ndim, band = len(shape) - 2, 0.9 * min(1.0, scale)
+    if min(shape[2:]) <= 2 * border:
+        raise InputError(
+            f"images of {tuple(shape[2:])} pixels leave nothing inside a border of {border}; enlarge shape"
+        )
     x = natural_images(shape, band) if images is None else images(band)
     with torch.no_grad():
         results, seen = ((y,) if isinstance(y, Tensor) else y for y in (f(x), f(resampled(x, scale, ndim))))
@@ -168,14 +173,26 @@ def scale_equivariance_error(
         wanted = inside(low_passed(resampled(result, scale, ndim), band / scale, ndim))
         error += float((inside(low_passed(other, band / scale, ndim)) - wanted).abs().square().sum())
         energy += float(wanted.abs().square().sum())
+    if not energy > 0:
+        raise InputError(
+            f"f is zero in all that is compared; expected random or trained weights (the last of an untrained denoiser "
+            f"are zero), and fewer places than {places} where f has fewer scales"
+        )
     return error / energy
 
 
-def resampling_error(scale: float, shape: Sequence[int] = (2, 1, 128, 128), border: int = 24) -> float:
+def resampling_error(
+    scale: float,
+    shape: Sequence[int] = (2, 1, 128, 128),
+    border: int = 24,
+    images: Callable[[float], Tensor] | None = None,
+) -> float:
     """What :func:`scale_equivariance_error` is of a ReLU, which commutes with L: the part that is not due to f."""
-    return scale_equivariance_error(
-        lambda x: torch.view_as_complex(torch.view_as_real(x).relu()), scale, shape, 0, border
-    )
+
+    def relu(x: Tensor) -> Tensor:
+        return torch.view_as_complex(torch.view_as_real(x).relu())
+
+    return scale_equivariance_error(relu, scale, shape, 0, border, images)
 
 
 def assert_scale_equivariant(

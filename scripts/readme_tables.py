@@ -141,6 +141,7 @@ def denoisers(report: dict) -> str:
         "train": "training step",
         "infer": "inference",
         "train per arithmetic": "training step per arithmetic",
+        "infer per arithmetic": "inference per arithmetic",
         "layer error": "error of a layer",
     }
     forms = {"weights": "{:,}", "kept_MB": "{:.0f} MB", "layer error": "{:.4f}"}
@@ -163,7 +164,7 @@ def equivariance(report: dict) -> str:
         for first, who, key in ((weights, "ResNet", "ResNet"), ("", name, "equivariant")):
             lines.append(f"| {first} | {who} | {' | '.join(f'{r[key]:.4f}' for r in of)} |")
         spread = [f"{r['ratio']:.2f} ({r['least']:.2f} to {r['most']:.2f})" for r in of]
-        lines.append(f"| | {name} / ResNet (by seed) | {' | '.join(spread)} |")
+        lines.append(f"| | {name} / ResNet (95 %) | {' | '.join(spread)} |")
     own = [f"{r['of resampling']:.4f}" for r in of]
     lines.append(f"| | of resampling alone | {' | '.join(own)} |")
     return "\n".join(lines)

@@ -3,13 +3,13 @@
     scripts/scale_study.py SCAN.h5 --json benchmarks/scale_study.json
 
 Two proximal-gradient networks of five steps, one with an ordinary and one with a scale-equivariant denoiser, are
-trained on 1, 2, 4, 8 and 16 simulated volumes of heads, with and without scale augmentation. Every training has the
-same number of updates, validations and the same falling learning rate, whatever it is trained on; the number is what
-the measured time of an update and of a scored slice allows within the CPU-hours asked for, all runs and seeds together.
-The first learning rate of each network is the best of several by validation PSNR after a short training on 4 volumes
-with another seed, without augmentation; more are tried on a side while the last one there is best. The weights that
-validate best, in distribution, are scored. Seeds differ in weights at the start, masks and order; the volumes are the
-same.
+trained on 1, 2, 4, 8 and 16 simulated volumes of heads, with and without scale augmentation. An epoch has as many
+updates whatever it is trained on. Weights are averaged, and the learning rate falls to 0.3 of itself whenever the
+validation loss stops to fall; a training ends when validation PSNR has not improved by 0.03 dB in 16 epochs, or with a
+number of updates that the CPU-hours asked for allow, by the measured time of an update and of a scored slice. The first
+learning rate of each network is the best of several by validation PSNR after a short training on 4 volumes with another
+seed, without augmentation; more are tried on a side while the last one there is best. The weights that validate best,
+in distribution, are scored. Seeds differ in weights at the start, masks and order; the volumes are the same.
 
 They are tested in distribution and on objects 0.7 to 1.4 times as large: under the same coils (anatomy), and with the
 coils scaled alike (pixel size). A measured slice is tested with its k-space cropped to 0.5 to 1 of 256 samples. Scores
@@ -60,15 +60,20 @@ X_LABELS = {
 class Protocol:
     """How the networks are trained.
 
-    scans: on what, and what they are tested on. validations: of a training, at most. most: epochs, whatever the hours
-        allow.
+    scans: on what, and what they are tested on. every: epochs from one validation to the next.
+    most: epochs, whatever the hours allow. patience, least: epochs, and dB. average: decay of the averaged weights.
+    falling: of the learning rate, after two validations whose loss is not lower by 1 %.
     rates, tuning, tuned_on: first learning rates to try, for how many epochs, and on how many volumes.
     spare: part of the hours for what is not measured beforehand: starts of processes, reading, maps, simulation.
     """
 
     scans: Scans = field(default_factory=Scans)
-    validations: int = 12
+    every: int = 2
     most: int = 200
+    patience: int = 16
+    least: float = 0.03
+    average: float = 0.99
+    falling: tuple[tuple[str, float], ...] = (("factor", 0.3), ("patience", 2), ("threshold", 0.01))
     rates: tuple[float, ...] = (5e-4, 1e-3, 2e-3)
     tuning: int = 12
     tuned_on: int = 4
@@ -138,17 +143,16 @@ class Study:
             taken = seconds(NETWORKS, scans.size, next(self.data.slices(USUAL)))
             runs, tries = len(self.settings) // len(NETWORKS) * seeds, len(p.rates) + 1
             val = scans.val * scans.slices
-            scored = runs * (p.validations * val + self.data.slices_of_tests()) + tries * val
+            scored = runs * self.data.slices_of_tests() + tries * val
             fixed = sum(scored * t["slice"] + tries * p.tuning * scans.batches * t["update"] for t in taken.values())
-            epoch = sum(runs * scans.batches * t["update"] for t in taken.values())
-            epochs = min(int(((1 - p.spare) * 3600 * hours - fixed) / epoch), p.most)
-            if epochs < 1:
-                least = (fixed + epoch) / (1 - p.spare) / 3600
+            round_ = sum(runs * (p.every * scans.batches * t["update"] + val * t["slice"]) for t in taken.values())
+            rounds = min(int(((1 - p.spare) * 3600 * hours - fixed) / round_), p.most // p.every)
+            if rounds < 1:
+                least = (fixed + round_) / (1 - p.spare) / 3600
                 raise InputError(f"--hours {hours:g} is too short for {seeds} seeds; at least {least:.2g} are needed")
-            every = -(-epochs // p.validations)
-            length = {"hours": hours, "seeds": seeds, "every": every, "epochs": epochs // every * every}
-            planned = (fixed + length["epochs"] * epoch) / 3600
-            self.lines.keep("length", {**length, "seconds": taken, "planned_hours": planned})
+            most = (fixed + rounds * round_) / 3600
+            length = {"hours": hours, "seeds": seeds, "epochs": rounds * p.every, "hours_at_most": most}
+            self.lines.keep("length", {**length, "seconds": taken})
         found: Line = self.lines.done["length"]
         return found
 
@@ -156,7 +160,7 @@ class Study:
         """Validation PSNR after a short training."""
         p = self.protocol
         words = self.words(Setting(name, False, p.tuned_on), TUNING, p.tuning, rate)
-        curve = self.trainings.curve(f"{name} | tuning | {rate}", words, p.tuning, {})
+        curve = self.trainings.curve(f"{name} | tuning | {rate}", words, p.tuning, {"model": {"scheduler": None}})
         return curve[max(curve)]
 
     def train(self, setting: Setting, seed: int, epochs: int, rate: float) -> None:
@@ -164,11 +168,21 @@ class Study:
         if key in self.lines.done:
             return
         words = self.words(setting, seed, epochs, rate)
-        curve = self.trainings.curve(key, words, self.lines.done["length"]["every"], {})
+        p = self.protocol
+        stop = {"monitor": "val_psnr", "mode": "max", "patience": p.patience // p.every, "min_delta": p.least}
+        plateau = {"class_path": "torch.optim.lr_scheduler.ReduceLROnPlateau", "init_args": dict(p.falling)}
+        callbacks = {"callbacks": [{"class_path": "EarlyStopping", "init_args": stop}]}
+        curve = self.trainings.curve(key, words, p.every, {"model": {"scheduler": plateau}, "trainer": callbacks})
         best = max(curve, key=lambda updates: curve[updates])
         net = load(self.trainings.weights(key)[best]).net
         scores = {name: [score(net, bare) for bare in self.data.slices(name)] for name in self.protocol.scans.names}
-        line = {"best": best, "val_psnr": curve[best], "words": ["fit", *words], "cpu_seconds": cpu_seconds() - start}
+        line = {
+            "trained": max(curve),
+            "best": best,
+            "val_psnr": curve[best],
+            "words": ["fit", *words],
+            "cpu_seconds": cpu_seconds() - start,
+        }
         self.lines.keep(key, {**line, "scores": scores})
 
     def words(self, setting: Setting, seed: int, epochs: int, rate: float) -> list[str]:
@@ -177,8 +191,8 @@ class Study:
         return [
             *(*NETWORKS[setting.network].words(), "-c", "train/end_to_end", *self.data.words(setting.volumes)),
             *(("--data.scales", f"[{scales}]") if setting.augmented else ()),
-            *("--model.optimizer.init_args.lr", str(rate), "--trainer.max_epochs", str(epochs)),
-            *("--seed_everything", str(seed)),
+            *("--model.optimizer.init_args.lr", str(rate), "--model.ema", str(self.protocol.average)),
+            *("--trainer.max_epochs", str(epochs), "--seed_everything", str(seed)),
         ]
 
     def values(self, setting: Setting, test: str, score: int, seeds: int) -> np.ndarray:
@@ -195,7 +209,7 @@ class Study:
             **head("torch", "numpy", "sigpy"),
             "protocol": done["settings"],
             "length": done["length"],
-            "updates": done["length"]["epochs"] * self.protocol.scans.batches,
+            "most_updates": done["length"]["epochs"] * self.protocol.scans.batches,
             "rates": self.rates,
             "saved_MB": {name: 1e-6 * kept_bytes(network, size) for name, network in NETWORKS.items()},
             "weights": {name: sum(p.numel() for p in net.parameters()) for name, net in made.items()},
@@ -204,6 +218,7 @@ class Study:
             "rows": [
                 {
                     **setting._asdict(),
+                    "trained": [line["trained"] for line in runs[setting]],
                     "best": [line["best"] for line in runs[setting]],
                     "scores": {name: self.spread(setting, name, seeds) for name in self.protocol.scans.names},
                 }

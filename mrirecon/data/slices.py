@@ -139,6 +139,9 @@ class Slices(Dataset[Slice]):
                 read_target(volume, index, target[i])
             if scale != 1:
                 samples = scaled(torch.from_numpy(kspace[i]), scale)
+                # Made smaller, an image would fill the lines that the file has no samples for, and no mask shows.
+                samples[..., : volume.geometry.padding_left] = 0
+                samples[..., volume.geometry.padding_right :] = 0
                 if volume.target:
                     target[i] = center_crop(root_sum_of_squares(samples), volume.crop).numpy()
                 kspace[i] = (

@@ -18,7 +18,7 @@ from mrirecon.denoisers.denoiser import Denoiser, to_channels, to_complex
 from mrirecon.denoisers.scales.basis import Basis
 from mrirecon.denoisers.scales.block import ScaleBlock
 from mrirecon.denoisers.scales.layers import Projection
-from mrirecon.denoisers.scales.padding import PADDINGS, Padding
+from mrirecon.denoisers.scales.padding import Padding
 from mrirecon.denoisers.scales.zoomed import Zoomed
 from mrirecon.errors import InputError
 
@@ -62,10 +62,6 @@ class ScaleEquivariant(Denoiser):
         if min(channels, hidden, n_maps) < 1 or n_blocks < 0:
             found = f"channels={channels}, hidden={hidden}, n_maps={n_maps}, n_blocks={n_blocks}"
             raise InputError(f"{found}; expected at least 1, 1, 1 and 0")
-        if projection not in ("mean", "max") or padding not in PADDINGS:
-            raise InputError(
-                f"projection={projection}, padding={padding}; expected mean or max, and one of {', '.join(PADDINGS)}"
-            )
         self.n_maps, self.ndim = n_maps, ndim
         self.first = convolution(2 * n_maps, channels, ndim, 1)
         axis = basis or Zoomed()

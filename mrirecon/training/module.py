@@ -189,6 +189,9 @@ class Reconstruction(Scoring):
         optimizer = self.optimizers()
         assert isinstance(optimizer, pl.core.optimizer.LightningOptimizer)
         optimizer.step()
+        for group in weights.values():
+            for p in group:
+                torch.autograd.graph.increment_version(p)  # which fused optimisers do not: denoisers may remember
         if self.average is not None:
             self.average.follow(self.net, self.steps_trained())
 

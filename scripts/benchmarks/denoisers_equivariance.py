@@ -9,22 +9,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias, cast
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from mrirecon.denoisers import ResNet, ScaleEquivariant
 from mrirecon.denoisers.scales import Basis, ScaleConv, lift
-from mrirecon.denoisers.scales.resampling import natural_images
+from mrirecon.denoisers.scales.resampling import low_passed, natural_images
 from mrirecon.simulation.volumes import simulate_volume
 from mrirecon.testing import resampling_error, scale_equivariance_error
 
 Branching: TypeAlias = ResNet | ScaleEquivariant
 
-# The ratio of the default axis and its square root's neighbours, on the grid of scales and off it.
-SCALES = (0.7, 0.8, 0.9, 1.1, 1.25, 1.4)
+# Of the study, and the ratio of the default axis: on its grid and off it.
+SCALES = (0.7, 0.8, 0.9, 1.1, 1.25, 1.4, 1.7)
 IMAGES, PATCH, BATCH = 40, 64, 8
 SIZE = 160
 NOISE = (0.1, 0.5)  # per real channel; 95 % of an image's magnitudes are below 1
@@ -43,10 +44,6 @@ def layer_error(basis: Basis, seeds: int = 3) -> float:
         for places in {-1, 1, basis.n_scales - 1}:
             worst = max(worst, scale_equivariance_error(lifted, basis.ratio**places, places=places))
     return worst
-
-
-def resampling_errors() -> dict[float, float]:
-    return {scale: resampling_error(scale) for scale in SCALES}
 
 
 def random_errors(make: Callable[[], Branching], seeds: int) -> np.ndarray:
@@ -73,10 +70,11 @@ def unit_gain(net: Branching) -> Branching:
 
 @dataclass(frozen=True)
 class Trained:
-    """Errors (seed, scale) of denoisers of equal PSNR, and the PSNR in dB of each, the mean over seeds."""
+    """Errors (seed, scale) of denoisers of equal PSNR, those of resampling, and the PSNR in dB, means over seeds."""
 
     equivariant: np.ndarray
     ordinary: np.ndarray
+    resampling: list[float]
     psnr: dict[str, float]
 
 
@@ -96,11 +94,17 @@ def trained_errors(
         reached.append([ours.psnr, plain.psnr])
     equivariant_psnr, ordinary_psnr = np.mean(reached, 0).tolist()
     both = np.array(errors)
-    return Trained(both[:, 0], both[:, 1], {"scale-equivariant": equivariant_psnr, "ResNet": ordinary_psnr})
+    own = [resampling_error(scale, noisy.shape, images=limited(noisy)) for scale in SCALES]
+    return Trained(both[:, 0], both[:, 1], own, {"scale-equivariant": equivariant_psnr, "ResNet": ordinary_psnr})
 
 
 def error_of(net: Branching, scale: float, noisy: Tensor) -> float:
-    return scale_equivariance_error(net.branch, scale, noisy.shape, images=lambda _: noisy)
+    return scale_equivariance_error(net.branch, scale, noisy.shape, images=limited(noisy))
+
+
+def limited(noisy: Tensor) -> Callable[[float], Tensor]:
+    """The images without frequencies beyond a band."""
+    return lambda band: low_passed(noisy, band).to(noisy.dtype)
 
 
 class State(NamedTuple):
@@ -112,9 +116,10 @@ class State(NamedTuple):
 def training(
     make: Callable[[], Branching], train: Tensor, test: Tensor, seed: int, updates: int, every: int = 25
 ) -> Iterator[State]:
-    """The network after every few updates, and at the end."""
+    """The network with averaged weights, after every few updates and at the end."""
     torch.manual_seed(seed)
     net = make()
+    averaged = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(0.98))
     optimizer = torch.optim.Adam(net.parameters(), 1e-3)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=updates)
     generator = torch.Generator().manual_seed(seed)
@@ -128,8 +133,10 @@ def training(
         loss.backward()
         optimizer.step()
         schedule.step()
+        averaged.update_parameters(net)
         if step % every == 0 or step == updates:
-            yield State(net, psnr_of(net, test), step == updates)
+            now = cast(Branching, averaged.module)
+            yield State(now, psnr_of(now, test), step == updates)
 
 
 def images() -> tuple[Tensor, Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -96,6 +97,15 @@ def test_without_the_full_kspace_the_samples_are_the_same(folder: Path) -> None:
     for number in range(4):
         assert torch.equal(full[[(1, number)]].kspace, sampled[[(1, number)]].kspace)
         assert torch.equal(full[[(1, number)]].target, sampled[[(1, number)]].target)
+
+
+def test_lines_that_a_file_has_no_samples_for_stay_empty(folder: Path) -> None:
+    volume = read_volume(list_volumes(folder / "multicoil_train")[0])
+    padded = replace(volume, geometry=replace(volume.geometry, padding_left=3, padding_right=20))
+    batch = Slices([padded], SAMPLING, 0, keep_full=True, scales=[0.75])[[(0, 0)]]
+    assert batch.full is not None and batch.full[..., 3:20].abs().min() > 0
+    assert not batch.full[..., :3].any() and not batch.full[..., 20:].any()
+    assert torch.allclose(batch.target[0], center_crop(root_sum_of_squares(batch.full[0]), batch.crop))
 
 
 def test_validation_is_as_measured(folder: Path) -> None:

@@ -114,7 +114,9 @@ def test_resampling_is_exact_for_waves_and_its_own_error_is_small(scale: float) 
     ("make", "message"),
     [
         (lambda: Hermite(kernel_size=7), "kernel_size=9 would do"),
-        (lambda: Hermite(base=0.4), "raise it"),
+        (lambda: Hermite(base=0.4), "raise base, which is 0.4 pixels"),
+        (lambda: Hermite(8, 1.6, 11), "use fewer scales"),
+        (lambda: Zoomed(4, 3.0), "use fewer scales, or a ratio nearer to 1"),
         (lambda: Hermite(kernel_size=6), "must be odd"),
         (lambda: Hermite(order=0), "order=0"),
         (lambda: Zoomed(3, 1.4, kernel_sizes=(3, 3, 3)), r"kernel_sizes=\[3, 5, "),

@@ -181,14 +181,40 @@ def test_as_much_is_kept_for_the_backward_pass_as_by_an_ordinary_network_of_as_m
     assert kept(denoiser(channels=36, hidden=8)) < 1.08 * kept(ResNet(32))
 
 
-def test_a_basis_survives_saving_and_only_the_weights_are_saved(tmp_path: Path) -> None:
-    net = denoiser(channels=4, basis=Hermite(n_scales=2, kernel_size=11))
-    assert not any("functions" in name for name in net.state_dict())
+def test_weights_are_saved_with_the_functions_they_were_trained_with(tmp_path: Path) -> None:
+    basis = Hermite(n_scales=2, kernel_size=11)
+    net = denoiser(channels=4, basis=basis)
     torch.save(net.state_dict(), tmp_path / "weights.pt")
-    again = ScaleEquivariant(channels=4, basis=Hermite(n_scales=2, kernel_size=11))
+    again = ScaleEquivariant(channels=4, basis=basis)
     again.load_state_dict(torch.load(tmp_path / "weights.pt"))
     x = random((1, 1, 16, 17))
     assert torch.equal(again(x), net(x))
+    with pytest.raises(RuntimeError, match="size mismatch"):
+        ScaleEquivariant(channels=4, basis=Hermite(n_scales=2, kernel_size=13)).load_state_dict(net.state_dict())
+
+
+def test_validation_sees_the_weights_of_a_fused_optimizer() -> None:
+    net = denoiser(channels=4, basis=SMALL)
+    x = random((1, 1, 16, 16))
+    optimizer = torch.optim.Adam(net.parameters(), 0.1, fused=True)  # which raises no version
+    for _ in range(3):
+        net.train()(x).abs().sum().backward()
+        optimizer.step()
+        with torch.no_grad():
+            assert relative_error(net.eval()(x), net.train()(x)) < 1e-6
+
+
+def test_evaluation_under_autocast_and_in_inference_mode_leaves_nothing_behind() -> None:
+    net = denoiser(channels=4, basis=SMALL).eval()
+    x = random((1, 1, 16, 16))
+    with torch.no_grad():
+        expected = net(x)
+        with torch.autocast("cpu", torch.bfloat16):
+            assert relative_error(net(x), expected) < 0.05
+        assert torch.equal(net(x), expected)
+    with torch.inference_mode():
+        assert torch.equal(net(x), expected)
+        assert denoiser(channels=4, basis=SMALL).eval()(x).shape == x.shape
 
 
 @pytest.mark.parametrize("make", [proximal_gradient, model_based])

@@ -115,6 +115,7 @@ def test_denoisers_are_measured_at_equal_memory(tmp_path, monkeypatch, capsys) -
     monkeypatch.setattr(denoisers, "denoisers", lambda: dict(list(compared().items())[:4]))
     for name, value in {"IMAGES": 5, "SIZE": 80, "SCALES": (0.8, 1.25)}.items():
         monkeypatch.setattr(equivariance, name, value)
+    monkeypatch.setattr(denoisers, "SCALES", equivariance.SCALES)
     monkeypatch.setattr(sys, "argv", ["benchmark.py", "denoisers", "--json", str(tmp_path / "figures.json")])
     benchmark.main()
     report = json.loads((tmp_path / "figures.json").read_text())
@@ -123,8 +124,8 @@ def test_denoisers_are_measured_at_equal_memory(tmp_path, monkeypatch, capsys) -
     ours = cost["scale-equivariant"]
     assert ours["kept_MB"] == pytest.approx(cost["ResNet"]["kept_MB"], rel=0.16), "padding weighs more in small images"
     assert cost["ResNet of as many weights"]["weights"] == pytest.approx(ours["weights"], rel=0.05)
-    # 72 x 16 features, kernels of 3, 5, 5 pixels and 1x1 second convolutions, against 64 x 64 of 3; twice a block.
-    blocks, plain = 2 * 72 * 16 * (9 + 25 + 25 + 3), 4 * 9 * 64 * 64
+    # 72 x 16 features, kernels of 3, 5, 7 pixels and 1x1 second convolutions, against 64 x 64 of 3; twice a block.
+    blocks, plain = 2 * 72 * 16 * (9 + 25 + 49 + 3), 4 * 9 * 64 * 64
     ends = 2 * 2 * 72, 2 * 9 * 2 * 64
     assert ours["arithmetic"] == pytest.approx((blocks + ends[0]) / (plain + ends[1]), rel=0.15)  # and a border
     assert ours["layer error"] < 0.01 and ours["uncropped"] > ours["arithmetic"]

@@ -33,7 +33,7 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     scans = tests.Scans(
         size=32, slices=1, coils=(3, 3), volumes=(1, 2), val=1, test=2, shifts=(1.4,), measured=48, crops=(0.7, 1.0)
     )
-    monkeypatch.setattr(script, "PROTOCOL", script.Protocol(scans, 2, 4, (1e-3, 2e-3), tuning=1, tuned_on=2))
+    monkeypatch.setattr(script, "PROTOCOL", script.Protocol(scans, 1, 2, rates=(1e-3, 2e-3), tuning=1, tuned_on=2))
     for room in ("scale_tests", "trainings"):
         monkeypatch.setattr(sys.modules[room], "command", lambda *words: main(list(words)))
     return script
@@ -60,7 +60,7 @@ def test_the_study_scores_every_setting_and_goes_on_where_it_stopped(study, scan
     for row in report["rows"]:
         assert list(row["scores"]) == tests
         assert all(np.isfinite(s["mean"]) for scores in row["scores"].values() for s in scores.values())
-        assert max(row["best"]) <= report["updates"] == 4 * 2, "each training set has epochs of two slices"
+        assert max(row["best"]) <= report["most_updates"] == 2 * 2, "each training set has epochs of two slices"
     for differences in (report["equivariant_minus_ordinary"], report["augmented_minus_plain"]):
         assert len(differences) == 4 and all(set(tests) < set(difference) for difference in differences)
     assert (tmp_path / "out.png").stat().st_size > 10_000
@@ -86,8 +86,8 @@ def test_the_length_spends_the_hours_and_no_more(study, scan, tmp_path, monkeypa
     for hours in (0.1, 0.2):
         lines = sys.modules["study"].Lines(tmp_path / f"{hours}.jsonl")
         length = study.Study(protocol, tmp_path / "runs", scan, lines).length(hours, 3)
-        assert length["epochs"] % length["every"] == 0 and length["epochs"] / length["every"] <= protocol.validations
-        planned.append(length["planned_hours"] / hours)
+        assert length["epochs"] % protocol.every == 0
+        planned.append(length["hours_at_most"] / hours)
     assert all(0.7 < part <= 1 - protocol.spare for part in planned), planned
     lines = sys.modules["study"].Lines(tmp_path / "short.jsonl")
     with pytest.raises(InputError, match="too short for 3 seeds; at least"):

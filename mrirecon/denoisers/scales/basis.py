@@ -13,7 +13,7 @@ random weights on such images (Sosnovik et al., DISCO, BMVC 2021, arXiv:2110.107
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from itertools import pairwise
 
@@ -53,14 +53,14 @@ class Basis(ABC):
             energy += float((np.abs(fine) ** 2 * spectrum()).sum())
         return found / energy if energy else 0.0
 
-    def check(self, remedy: str) -> None:
+    def check(self, remedy: Callable[[], str]) -> None:
         """Raise InputError where the error is above TOLERANCE; ``remedy`` names the setting that would do."""
         if not (error := self.error) <= TOLERANCE:
             sizes = ", ".join(map(str, self.kernel_sizes))
             raise InputError(
                 f"kernels of {sizes} pixels are too small for {self.n_scales} scales of ratio {self.ratio}: their "
                 f"equivariance error is {error:.3g}, that of an ordinary 3x3 convolution 0.03; expected at most "
-                f"{TOLERANCE}: {remedy}"
+                f"{TOLERANCE}: {remedy()}"
             )
 
 

@@ -53,6 +53,8 @@ class ScaleBlock(nn.Module):
         padding: Padding = "circular",
     ) -> None:
         super().__init__()
+        if projection not in ("mean", "max"):
+            raise InputError(f"projection={projection}; expected mean or max")
         second = second or Zoomed(basis.n_scales, basis.ratio, kernel_size=1)
         if (second.n_scales, second.ratio) != (basis.n_scales, basis.ratio):
             raise InputError(

@@ -59,13 +59,14 @@ class Hermite(Basis):
             )
         self.n_scales, self.ratio, self.kernel_size = n_scales, ratio, kernel_size
         self.order, self.base, self.kind, self.spread = order, base, kind, spread
-        self.check(self._remedy())
+        self.check(self._remedy)
 
     def functions(self, ndim: int) -> tuple[Tensor, ...]:
         orders = self._orders(ndim)
         sampled = [self._sampled(orders, i) for i in range(self.n_scales)]
         norm = np.sqrt((sampled[0] ** 2).sum(tuple(range(1, ndim + 1)), keepdims=True))
-        return tuple(torch.from_numpy(f / norm) for f in sampled)
+        # Of a single pixel, odd functions are nothing.
+        return tuple(torch.from_numpy(f / np.where(norm > 0, norm, 1)) for f in sampled)
 
     def _orders(self, ndim: int) -> list[tuple[float, tuple[int, ...]]]:
         """(scale, orders along the axes) of every function, scale 1 being that of the axis."""
@@ -96,7 +97,10 @@ class Hermite(Basis):
                     return f"kernel_size={self.kernel_size} would do"
         finally:
             self.kernel_size = asked
-        return f"no kernel_size up to {_LARGEST} would do, as base={self.base} is too fine for pixels; raise it"
+        return (
+            f"no kernel_size up to {_LARGEST} would do; raise base, which is {self.base} pixels, or use fewer "
+            "scales, or a ratio nearer to 1"
+        )
 
 
 def gaussian(n: int, x: np.ndarray, s: float) -> np.ndarray:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from mrirecon.denoisers.convolution import CONVOLVE
 from mrirecon.denoisers.scales.basis import Basis
-from mrirecon.denoisers.scales.padding import Padding, pad
+from mrirecon.denoisers.scales.padding import PADDINGS, Padding, pad
 from mrirecon.errors import InputError
 
 Scales = tuple[Tensor, ...]
@@ -67,14 +67,16 @@ class ScaleConv(nn.Module):
         super().__init__()
         if ndim not in CONVOLVE:
             raise InputError(f"ndim is {ndim}; use 2 for slices or 3 for volumes and 2D + time")
+        if padding not in PADDINGS:
+            raise InputError(f"padding={padding}; expected one of {', '.join(PADDINGS)}")
         if not 1 <= extent <= basis.n_scales:
             raise InputError(f"extent is {extent}; expected 1 to {basis.n_scales}, the number of scales")
         self.ndim, self.extent, self.rectify, self.padding = ndim, extent, rectify, padding
         functions = basis.functions(ndim)
         self.n_scales, n = basis.n_scales, len(functions[0])
         for i, sampled in enumerate(functions):
-            # They follow from the settings, which are in the checkpoint; weights remain those of the functions.
-            self.register_buffer(f"functions_{i}", sampled.to(torch.get_default_dtype()), persistent=False)
+            # Kept in checkpoints too: weights mean nothing without the functions that they were trained with.
+            self.register_buffer(f"functions_{i}", sampled.to(torch.get_default_dtype()))
         bound = (n_in * extent * n) ** -0.5  # as torch has it for an ordinary convolution
         self.weight = nn.Parameter(torch.empty(extent, n_out, n_in, n).uniform_(-bound, bound))
         self.bias = nn.Parameter(torch.empty(n_out).uniform_(-bound, bound))
@@ -95,13 +97,18 @@ class ScaleConv(nn.Module):
 
     def kernels(self) -> list[Tensor]:
         """The kernels (out, in * scales seen, *kernel) of each scale; kept while the network is only evaluated."""
-        if torch.is_grad_enabled() or self.training or torch.compiler.is_compiling():
-            return self._made()
         w = self.weight
+        changing = self.training or torch.is_grad_enabled() or torch.compiler.is_compiling()
+        if changing or torch.is_autocast_enabled(w.device.type) or w.is_inference():
+            return self._made()
         state = (w.data_ptr(), w._version, w.device, w.dtype)
         if self._kept[0] != state:
             self._kept = (state, self._made())
         return self._kept[1]
+
+    def train(self, mode: bool = True) -> ScaleConv:
+        self._kept = (None, [])  # weights may have changed without a trace, as fused optimisers and `.data` do it
+        return super().train(mode)
 
     def _made(self) -> list[Tensor]:
         found = []

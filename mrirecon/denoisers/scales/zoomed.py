@@ -41,7 +41,7 @@ class Zoomed(Basis):
     def __init__(
         self,
         n_scales: int = 3,
-        ratio: float = 1.4,
+        ratio: float = 1.7,
         kernel_size: int = 3,
         kernel_sizes: Sequence[int] | None = None,
     ) -> None:
@@ -56,7 +56,16 @@ class Zoomed(Basis):
                 f"kernel_sizes are {list(self._sizes)}; expected {n_scales} odd widths that begin with {kernel_size}, "
                 f"such as {list(enough)}"
             )
-        self.check(f"kernel_sizes={list(enough)} would do")
+        fits = Zoomed._unchecked(enough, ratio).error <= TOLERANCE
+        self.check(
+            lambda: f"kernel_sizes={list(enough)} would do" if fits else "use fewer scales, or a ratio nearer to 1"
+        )
+
+    @classmethod
+    def _unchecked(cls, sizes: tuple[int, ...], ratio: float) -> Zoomed:
+        found = object.__new__(cls)
+        found.n_scales, found.ratio, found._sizes = len(sizes), ratio, sizes
+        return found
 
     @property
     def kernel_sizes(self) -> tuple[int, ...]:
@@ -104,12 +113,10 @@ def product(a: np.ndarray, P: np.ndarray, b: np.ndarray) -> np.ndarray:
 @cache
 def enough_pixels(kernel_size: int, n_scales: int, ratio: float) -> tuple[int, ...]:
     """Widths of the kernels at all scales, each the smallest that keeps the error below half of what is accepted."""
-    found = object.__new__(Zoomed)  # without its checks
-    found.ratio, found._sizes = ratio, (kernel_size,)
+    sizes: tuple[int, ...] = (kernel_size,)
     for _ in range(1, n_scales):
-        before, size = found._sizes, found._sizes[-1]
-        found._sizes = (*before, size)
-        while found.error > TOLERANCE / 2 and size < _LARGEST:
+        size = sizes[-1]
+        while Zoomed._unchecked((*sizes, size), ratio).error > TOLERANCE / 2 and size < _LARGEST:
             size += 2
-            found._sizes = (*before, size)
-    return found._sizes
+        sizes = (*sizes, size)
+    return sizes
