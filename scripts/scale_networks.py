@@ -56,7 +56,7 @@ class Network:
 ORDINARY, EQUIVARIANT = "ordinary", "scale-equivariant"
 NETWORKS = {
     ORDINARY: Network("models/pgd_resnet", 24),
-    EQUIVARIANT: Network("models/pgd_scale_equivariant", 27, 6),
+    EQUIVARIANT: Network("models/pgd_scale_equivariant", 26, 6),
 }
 
 
