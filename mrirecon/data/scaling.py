@@ -25,7 +25,9 @@ def check_scales(scales: Sequence[float] | None) -> tuple[float, ...]:
     if scales is None:
         return ()
     if not scales or not all(0.25 <= scale <= 4 for scale in scales):
-        raise InputError(f"scales is {list(scales)}; expected factors from 0.25 to 4, such as [0.7, 0.85, 1, 1.2, 1.4]")
+        raise InputError(
+            f"data.scales is {list(scales)}; expected factors from 0.25 to 4, such as [0.7, 0.85, 1, 1.2, 1.4]"
+        )
     return tuple(scales)
 
 

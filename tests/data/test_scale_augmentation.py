@@ -124,7 +124,7 @@ def test_maps_of_a_scale_are_estimated_once(folder: Path) -> None:
 
 @pytest.mark.parametrize("scales", [[], [0.0], [1.0, 5.0], [float("nan")]])
 def test_impossible_scales_are_refused(scales: list[float]) -> None:
-    with pytest.raises(InputError, match=r"scales is .*such as \[0.7"):
+    with pytest.raises(InputError, match=r"data.scales is .*such as \[0.7"):
         check_scales(scales)
 
 

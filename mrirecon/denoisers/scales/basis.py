@@ -64,7 +64,7 @@ class Basis(ABC):
             )
 
 
-def check_scales(n_scales: int, ratio: float) -> None:
+def check_axis(n_scales: int, ratio: float) -> None:
     """Raise InputError for a scale axis that is none."""
     if n_scales < 1 or n_scales > 16:
         raise InputError(f"n_scales is {n_scales}; expected 1 to 16, such as 4")

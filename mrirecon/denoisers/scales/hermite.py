@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mrirecon.denoisers.scales.basis import TOLERANCE, Basis, check_scales
+from mrirecon.denoisers.scales.basis import TOLERANCE, Basis, check_axis
 from mrirecon.errors import InputError
 
 _HIGHEST = 4  # total order of type B
@@ -49,7 +49,7 @@ class Hermite(Basis):
         kind: Literal["A", "B"] = "A",
         spread: float = 1.2,
     ) -> None:
-        check_scales(n_scales, ratio)
+        check_axis(n_scales, ratio)
         if kernel_size < 1 or kernel_size % 2 == 0:
             raise InputError(f"kernel_size is {kernel_size}; it must be odd, such as 13, so that pixels stay in place")
         if not 1 <= order <= 9 or not 0.3 <= base <= 10 or not spread > 1 or kind not in ("A", "B"):

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mrirecon.denoisers.scales.basis import LOWEST, TOLERANCE, Basis, check_scales, frequencies, odd, waves
+from mrirecon.denoisers.scales.basis import LOWEST, TOLERANCE, Basis, check_axis, frequencies, odd, waves
 from mrirecon.errors import InputError
 
 _DAMPING = 0.03  # rho
@@ -45,7 +45,7 @@ class Zoomed(Basis):
         kernel_size: int = 3,
         kernel_sizes: Sequence[int] | None = None,
     ) -> None:
-        check_scales(n_scales, ratio)
+        check_axis(n_scales, ratio)
         if kernel_size < 1 or kernel_size % 2 == 0 or kernel_size > _LARGEST:
             raise InputError(f"kernel_size is {kernel_size}; it must be odd, such as 3, so that pixels stay in place")
         self.n_scales, self.ratio = n_scales, ratio
