@@ -64,7 +64,8 @@ def unit_gain(net: Branching) -> Branching:
             torch.nn.init.zeros_(module.bias)
         elif isinstance(module, torch.nn.Conv2d):
             torch.nn.init.kaiming_normal_(module.weight)
-            torch.nn.init.zeros_(module.bias)  # type: ignore[arg-type]  # none of ours lacks it
+            assert module.bias is not None  # none of ours lacks it
+            torch.nn.init.zeros_(module.bias)
     return net
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import torch
 
 from mrirecon.commands.simulate import simulate
 from mrirecon.cropping import center_crop
+from mrirecon.data.batches import Batches
 from mrirecon.data.fastmri import list_volumes, read_volume
 from mrirecon.data.module import FastMRIData
 from mrirecon.data.scaling import check_scales, drawn_scale, root_sum_of_squares, scaled
@@ -53,9 +55,9 @@ def test_making_an_image_smaller_keeps_the_noise_of_a_pixel() -> None:
 
 @pytest.mark.parametrize("scale", [0.7, 0.8])
 def test_a_scaled_slice_is_the_slice_of_smaller_pixels(scale: float) -> None:
-    settings = {"n_slices": 1, "n_coils": 4, "shape": (160, 160), "anatomy": "head", "snr": 1e9}
-    usual = simulate_volume((8, 1), scale=0.9, **settings)  # type: ignore[arg-type]
-    smaller = simulate_volume((8, 1), scale=0.9 * scale, coil_scale=scale, **settings)  # type: ignore[arg-type]
+    settings: dict[str, Any] = {"n_slices": 1, "n_coils": 4, "shape": (160, 160), "anatomy": "head", "snr": 1e9}
+    usual = simulate_volume((8, 1), scale=0.9, **settings)
+    smaller = simulate_volume((8, 1), scale=0.9 * scale, coil_scale=scale, **settings)
     found = root_sum_of_squares(scaled(torch.from_numpy(usual.kspace[0]), scale))
     assert relative_error(found, torch.from_numpy(smaller.reconstruction_rss[0])) < 0.12  # edges ring unlike
 
@@ -69,7 +71,7 @@ def folder(tmp_path: Path) -> Path:
 
 def first(data: FastMRIData, epoch: int) -> list[Slice]:
     loader = data.train_dataloader()
-    loader.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
+    cast(Batches, loader.sampler).set_epoch(epoch)
     return list(loader)
 
 

@@ -117,6 +117,6 @@ def test_coils_stay_with_a_larger_patient_and_grow_with_smaller_pixels() -> None
 
 
 @pytest.mark.parametrize("scale", [{"scale": 0.0}, {"scale": 5.0}, {"coil_scale": -1.0}, {"scale": float("nan")}])
-def test_impossible_scales_are_refused(scale: dict[str, float]) -> None:
+def test_impossible_scales_are_refused(scale: dict[str, Any]) -> None:
     with pytest.raises(InputError, match=r"0.1 to 4 times"):
-        simulate_volume((0,), **scale)  # type: ignore[arg-type]
+        simulate_volume((0,), **scale)
