@@ -9,14 +9,17 @@ order of the rounding error where the operator is right.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from mrirecon.denoisers.scales.layers import ScaleConv
 from mrirecon.denoisers.scales.resampling import low_passed, natural_images, resampled
 from mrirecon.errors import InputError
 from mrirecon.physics.linop import LinearOperator
 
+Net = TypeVar("Net", bound=nn.Module)
 Law = Callable[[LinearOperator, Tensor, Tensor], float]
 
 
@@ -210,3 +213,20 @@ def assert_scale_equivariant(
             f"scale {scale:g}: equivariance error {error:.2g} > {tolerance:.2g} "
             f"({resampling_error(scale, shape, border):.1g} of it from resampling)"
         )
+
+
+def unit_gain(net: Net) -> Net:
+    """The network with random weights that keep the variance of what a ReLU has halved, and without biases.
+
+    A bias makes a constant image, which commutes with every change of scale and would hide an error.
+    """
+    for module in net.modules():
+        if isinstance(module, ScaleConv):
+            nn.init.normal_(module.weight, std=(2 / module.weight[:, 0].numel()) ** 0.5)
+        elif isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d):
+            nn.init.kaiming_normal_(module.weight)
+        else:
+            continue
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+    return net

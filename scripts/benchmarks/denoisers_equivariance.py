@@ -20,7 +20,7 @@ from mrirecon.denoisers import ResNet, ScaleEquivariant
 from mrirecon.denoisers.scales import Basis, ScaleConv, lift
 from mrirecon.denoisers.scales.resampling import low_passed, natural_images
 from mrirecon.simulation.volumes import simulate_volume
-from mrirecon.testing import resampling_error, scale_equivariance_error
+from mrirecon.testing import resampling_error, scale_equivariance_error, unit_gain
 
 Branching: TypeAlias = ResNet | ScaleEquivariant
 
@@ -54,19 +54,6 @@ def random_errors(make: Callable[[], Branching], seeds: int) -> np.ndarray:
         net = unit_gain(make())
         found.append([scale_equivariance_error(net.branch, scale) for scale in SCALES])
     return np.array(found)
-
-
-def unit_gain(net: Branching) -> Branching:
-    """Weights that keep the variance of what a ReLU has halved."""
-    for module in net.modules():
-        if isinstance(module, ScaleConv):
-            torch.nn.init.normal_(module.weight, std=(2 / module.weight[:, 0].numel()) ** 0.5)
-            torch.nn.init.zeros_(module.bias)
-        elif isinstance(module, torch.nn.Conv2d):
-            torch.nn.init.kaiming_normal_(module.weight)
-            assert module.bias is not None  # none of ours lacks it
-            torch.nn.init.zeros_(module.bias)
-    return net
 
 
 @dataclass(frozen=True)

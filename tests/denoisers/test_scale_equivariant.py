@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import product
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -13,12 +13,11 @@ from torch import Tensor
 from mrirecon.denoisers import ResNet, ScaleEquivariant
 from mrirecon.denoisers.scales import AtEachScale, ChannelNorm, Hermite, ScaleBlock, ScaleConv, Zoomed, lift, project
 from mrirecon.errors import InputError
-from mrirecon.testing import assert_scale_equivariant, relative_error, scale_equivariance_error
+from mrirecon.testing import assert_scale_equivariant, relative_error, scale_equivariance_error, unit_gain
 from mrirecon.unrolled import model_based, proximal_gradient
 from tests.conftest import posed
 
 SMALL = Zoomed(2, 1.5)
-Net = TypeVar("Net", ResNet, ScaleEquivariant)
 
 
 def random(shape: tuple[int, ...], dtype: torch.dtype = torch.complex64, seed: int = 0) -> Tensor:
@@ -30,18 +29,6 @@ def denoiser(seed: int = 0, **settings: Any) -> ScaleEquivariant:
     torch.manual_seed(seed)
     net = ScaleEquivariant(**settings)
     torch.nn.init.normal_(net.last.weight)
-    return net
-
-
-def unit_gain(net: Net) -> Net:
-    """Random weights that keep the variance of features, and no bias."""
-    for module in net.modules():
-        if isinstance(module, ScaleConv):
-            torch.nn.init.normal_(module.weight, std=(2 / module.weight[:, 0].numel()) ** 0.5)
-            torch.nn.init.zeros_(module.bias)
-        elif isinstance(module, torch.nn.Conv2d):
-            torch.nn.init.kaiming_normal_(module.weight)
-            torch.nn.init.zeros_(module.bias)
     return net
 
 
