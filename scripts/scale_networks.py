@@ -9,10 +9,10 @@ from statistics import median
 import torch
 import yaml
 from benchmarks.greedy_training import Training
-from benchmarks.measure import in_turn
 from study import score
 from torch import Tensor
 
+from benchmarks import measure
 from mrirecon.cards import locate
 from mrirecon.checkpoint import build
 from mrirecon.data.slices import Slice
@@ -56,7 +56,7 @@ class Network:
 ORDINARY, EQUIVARIANT = "ordinary", "scale-equivariant"
 NETWORKS = {
     ORDINARY: Network("models/pgd_resnet", 24),
-    EQUIVARIANT: Network("models/pgd_scale_equivariant", 26, 6),
+    EQUIVARIANT: Network("models/pgd_scale_equivariant", 24, 12),
 }
 
 
@@ -75,17 +75,8 @@ def kept_bytes(network: Network, size: int) -> int:
     made = training(network, size)
     problem, target = made.batch
     operator = [t for t in vars(problem.A).values() if isinstance(t, Tensor)]
-    apart = {t.untyped_storage().data_ptr() for t in (*made.weights, *operator, problem.y, problem.AHy, target)}
-    kept: dict[int, torch.UntypedStorage] = {}  # held, so that no address is given out again
-
-    def keep(x: Tensor) -> Tensor:
-        kept[x.untyped_storage().data_ptr()] = x.untyped_storage()
-        return x
-
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
-        losses = list(made.losses())
-    assert losses
-    return sum(storage.nbytes() for place, storage in kept.items() if place not in apart)
+    apart = (*made.weights, *operator, problem.y, problem.AHy, target)
+    return measure.kept_bytes(lambda: list(made.losses()), apart)
 
 
 def seconds(networks: dict[str, Network], size: int, bare: Slice) -> dict[str, dict[str, float]]:
@@ -93,8 +84,8 @@ def seconds(networks: dict[str, Network], size: int, bare: Slice) -> dict[str, d
 
     Of the processor and not of the clock, as the machine may be busy; the networks take turns.
     """
-    updates = in_turn({name: training(network, size).step for name, network in networks.items()}, 7)
+    updates = measure.in_turn({name: training(network, size).step for name, network in networks.items()}, 7)
     nets = {name: network.make().eval() for name, network in networks.items()}
-    scores = in_turn({name: partial(score, net, bare) for name, net in nets.items()}, 5)
+    scores = measure.in_turn({name: partial(score, net, bare) for name, net in nets.items()}, 5)
     found = {"update": updates, "slice": scores}
     return {name: {what: median(t.cpu for t in taken[name]) for what, taken in found.items()} for name in networks}

@@ -17,18 +17,18 @@ from mrirecon.denoisers.convolution import check_image, convolution
 from mrirecon.denoisers.denoiser import Denoiser, to_channels, to_complex
 from mrirecon.denoisers.scales.basis import Basis
 from mrirecon.denoisers.scales.block import ScaleBlock
+from mrirecon.denoisers.scales.dilated import Dilated
 from mrirecon.denoisers.scales.layers import Projection
 from mrirecon.denoisers.scales.padding import Padding
-from mrirecon.denoisers.scales.zoomed import Zoomed
 from mrirecon.errors import InputError
 
 
 class ScaleEquivariant(Denoiser):
     """Scale-equivariant residual CNN.
 
-    With its default sizes it keeps as much for the backward pass as a ResNet of 64 channels and 2 blocks: ``channels``
-    and n_scales times ``hidden`` features for every block, and ``channels`` in the end. Its last convolution starts at
-    zero, so an untrained network is the identity.
+    With its default sizes it keeps as much for the backward pass as a ResNet of 64 channels and 2 blocks: for every
+    block ``channels`` and ``hidden`` features and, for each scale, a byte of each of the latter; and ``channels`` in
+    the end. Its last convolution starts at zero, so an untrained network is the identity.
 
     Args:
         channels: features between blocks.
@@ -36,8 +36,9 @@ class ScaleEquivariant(Denoiser):
         n_blocks: residual blocks of two convolutions.
         n_maps: map sets of the image (1 for SENSE, 2 for soft SENSE).
         ndim: 2 for slices, 3 for volumes and 2D + time.
-        basis: functions and scales of the kernels; ``mrirecon.denoisers.scales.Zoomed()`` unless given.
-        second: those of the second convolution of a block, which is 1x1 unless they are given.
+        basis: functions and scales of the kernels; ``mrirecon.denoisers.scales.Dilated()`` unless given.
+        second: those of a second convolution over scales in each block, which is 1x1 and behind the projection unless
+            this or ``extent`` is given.
         extent: number of scales that the second convolution of a block sees.
         projection: how the scale axis is left: ``mean``, or ``max``, which favours one sign.
         normalize: divide features by their root mean square over the channels before every block.
@@ -46,8 +47,8 @@ class ScaleEquivariant(Denoiser):
 
     def __init__(
         self,
-        channels: int = 72,
-        hidden: int = 16,
+        channels: int = 64,
+        hidden: int = 32,
         n_blocks: int = 2,
         n_maps: int = 1,
         ndim: int = 2,
@@ -64,7 +65,7 @@ class ScaleEquivariant(Denoiser):
             raise InputError(f"{found}; expected at least 1, 1, 1 and 0")
         self.n_maps, self.ndim = n_maps, ndim
         self.first = convolution(2 * n_maps, channels, ndim, 1)
-        axis = basis or Zoomed()
+        axis = basis or Dilated()
         self.blocks = nn.Sequential(
             *(
                 ScaleBlock(channels, hidden, axis, second, ndim, extent, projection, normalize, padding)

@@ -2,7 +2,8 @@
 
 All have two blocks. The reference is a ResNet of 64 channels. The others keep as much memory for the backward pass, but
 for one ResNet that has as many weights as the scale-equivariant denoiser of the model cards. ``arithmetic`` counts the
-multiplications of the forward pass relative to the reference, ``uncropped`` with all kernels as large as the largest;
+multiplications of the forward pass relative to the reference, ``uncropped`` with all kernels as large as the largest,
+and none with holes;
 ``train`` and ``infer`` are times relative to it, and ``per arithmetic`` their quotients.
 """
 
@@ -10,17 +11,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from inspect import signature
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.denoisers_equivariance import SCALES, Branching, layer_error, random_errors, trained_errors
-from benchmarks.measure import Goal, Report, alternate
+from benchmarks.measure import Goal, Report, alternate, kept_bytes
 from mrirecon.denoisers import ResNet, ScaleEquivariant
-from mrirecon.denoisers.scales import Basis, Hermite, Zoomed
+from mrirecon.denoisers.scales import Basis, Dilated, Hermite, ScaleConv, Zoomed
 from mrirecon.testing import resampling_error
 
 SIZE = 320
@@ -45,51 +47,45 @@ class Denoiser:
         second = self.basis if self.wide else None
         return ScaleEquivariant(self.channels, self.hidden, basis=self.basis, second=second)
 
-    def uncropped(self) -> Denoiser:
-        """With kernels at all scales as large as the largest."""
-        if not isinstance(self.basis, Zoomed):
-            return self
-        fine, *coarse = self.basis.kernel_sizes
-        sizes = [fine, *[max(self.basis.kernel_sizes)] * len(coarse)]
-        basis = Zoomed(self.basis.n_scales, self.basis.ratio, kernel_sizes=sizes)
-        return Denoiser(self.channels, self.hidden, basis, self.wide)
-
 
 def denoisers() -> dict[str, Denoiser]:
     """Those that are compared."""
-    basis, parameters = Zoomed(), signature(ScaleEquivariant).parameters
+    parameters = signature(ScaleEquivariant).parameters
     channels, hidden = (int(parameters[name].default) for name in ("channels", "hidden"))
     weights = sum(p.numel() for p in ScaleEquivariant().parameters())
     few = min(range(8, 65), key=lambda c: abs(sum(p.numel() for p in ResNet(c).parameters()) - weights))
-    features = hidden * basis.n_scales
-    axes = {
-        "2 scales of 1.4": Zoomed(2, 1.4),
-        "3 scales of 1.25": Zoomed(3, 1.25),
-        "3 scales of 1.4": Zoomed(3, 1.4),
-        "3 scales of 2": Zoomed(3, 2.0),
-        "4 scales of 1.6": Zoomed(4, 1.6),
-        "5 scales of 1.4": Zoomed(5, 1.4),
+    axes: dict[str, Basis] = {
+        "2 scales of 2": Dilated(2),
+        "3 scales of 2": Dilated(3),
+        "5 scales of 2": Dilated(5),
+        "3 scales of 3": Dilated(3, ratio=3),
+        "3 scales of 1.4, zoomed": Zoomed(3, 1.4),
+        "3 scales of 1.7, zoomed": Zoomed(3, 1.7),
+        "4 scales of 1.6, zoomed": Zoomed(4, 1.6),
         "3 scales of 1.7, Hermite": Hermite(3, 1.7, 17, base=0.9),
     }
     return {
         REFERENCE: Denoiser(64),
-        DEFAULT: Denoiser(channels, hidden, basis),
+        DEFAULT: Denoiser(channels, hidden, Dilated()),
         "ResNet of as many weights": Denoiser(few),
-        "one scale": Denoiser(channels, features, Zoomed(1)),
-        **{name: Denoiser(channels, features // axis.n_scales, axis) for name, axis in axes.items()},
-        "both convolutions over scales": Denoiser(channels, hidden, basis, wide=True),
+        "one scale": Denoiser(channels, as_many_bytes(channels, 1), Dilated(1)),
+        **{name: Denoiser(channels, as_many_bytes(channels, axis.n_scales), axis) for name, axis in axes.items()},
+        "both convolutions over scales": Denoiser(channels, channels // Dilated().n_scales, Dilated(), wide=True),
     }
+
+
+def as_many_bytes(channels: int, n_scales: int) -> int:
+    """Hidden features whose mean, and a byte of each where there are several scales, are ``channels`` floats."""
+    return round(channels / (1 + n_scales / 4)) if n_scales > 1 else channels
 
 
 def measure(size: int = SIZE, seeds: int = SEEDS, trainings: int = TRAININGS, updates: int = 700) -> Report:
     torch.set_num_threads(2)
     compared = denoisers()
     costs = cost_rows(compared, size)
-    default, features = compared[DEFAULT], compared["one scale"].hidden
     halved = {  # in width, so that training takes minutes
-        REFERENCE: Denoiser(32),
-        DEFAULT: replace(default, channels=default.channels // 2, hidden=default.hidden // 2),
-        "one scale": replace(compared["one scale"], channels=default.channels // 2, hidden=features // 2),
+        name: replace(compared[name], channels=compared[name].channels // 2, hidden=compared[name].hidden // 2)
+        for name in (REFERENCE, DEFAULT, "one scale")
     }
     random = {name: random_errors(compared[name].make, seeds) for name in halved}
     trained, single = (
@@ -158,7 +154,7 @@ def cost_rows(compared: Mapping[str, Denoiser], size: int) -> list[dict[str, str
             work[name] / work[REFERENCE],
             (train[name] / train[REFERENCE], infer[name] / infer[REFERENCE]),
         )
-        whole = multiplications(denoiser.uncropped().make(), x) / work[REFERENCE]
+        whole = (work[name] + added_by_whole_kernels(nets[name], x, max(sizes))) / work[REFERENCE]
         rows.append(
             {
                 "table": "cost",
@@ -167,7 +163,7 @@ def cost_rows(compared: Mapping[str, Denoiser], size: int) -> list[dict[str, str
                 "channels": denoiser.channels,
                 "hidden": denoiser.hidden or "",
                 "weights": sum(p.numel() for p in nets[name].parameters()),
-                "kept_MB": 1e-6 * kept_bytes(nets[name], x),
+                "kept_MB": 1e-6 * kept_bytes(partial(nets[name], x), nets[name].parameters()),
                 "arithmetic": arithmetic,
                 "uncropped": whole,
                 "train": times[0],
@@ -200,22 +196,18 @@ def inference(net: Branching, x: Tensor) -> Callable[[], object]:
     return infer
 
 
-def multiplications(net: Branching, x: Tensor) -> int:
+def multiplications(net: nn.Module, x: Tensor | tuple[Tensor, ...]) -> int:
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         net(x)
     return int(counter.get_total_flops()) // 2
 
 
-def kept_bytes(net: Branching, x: Tensor) -> int:
-    """What is kept for the backward pass, each storage once; weights apart."""
-    weights = {p.untyped_storage().data_ptr() for p in net.parameters()}
-    kept: dict[int, torch.UntypedStorage] = {}  # held, so that no address is given out again
-
-    def keep(y: Tensor) -> Tensor:
-        kept[y.untyped_storage().data_ptr()] = y.untyped_storage()
-        return y
-
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda y: y):
-        result = net(x)
-    assert result.requires_grad
-    return sum(storage.nbytes() for place, storage in kept.items() if place not in weights)
+def added_by_whole_kernels(net: Branching, x: Tensor, size: int) -> int:
+    """Multiplications more, were all kernels over scales ``size`` wide, without holes and blur."""
+    added, pixels = 0, x[0, 0].numel()
+    for module in net.modules():
+        if isinstance(module, ScaleConv):
+            z = torch.zeros(1, module.weight.shape[2], *x.shape[2:])
+            added += pixels * module.n_scales * module.weight[..., 0].numel() * size**2
+            added -= multiplications(module, (z,) * module.n_scales)
+    return added

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from mrirecon.denoisers import ResNet, ScaleEquivariant
-from mrirecon.denoisers.scales import Basis, ScaleConv, lift
+from mrirecon.denoisers.scales import Basis, ScaleConv
 from mrirecon.denoisers.scales.resampling import low_passed, natural_images
 from mrirecon.simulation.volumes import simulate_volume
 from mrirecon.testing import resampling_error, scale_equivariance_error, unit_gain
@@ -39,7 +39,7 @@ def layer_error(basis: Basis, seeds: int = 3) -> float:
         layer = ScaleConv(2, 16, basis)
 
         def lifted(x: Tensor, layer: ScaleConv = layer) -> tuple[Tensor, ...]:
-            return layer(lift(torch.cat([x.real, x.imag], 1), basis.n_scales))
+            return layer(torch.cat([x.real, x.imag], 1))
 
         for places in {-1, 1, basis.n_scales - 1}:
             worst = max(worst, scale_equivariance_error(lifted, basis.ratio**places, places=places))

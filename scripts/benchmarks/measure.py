@@ -9,7 +9,7 @@ import json
 import os
 import platform
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from importlib.metadata import PackageNotFoundError, version
@@ -20,6 +20,7 @@ from statistics import median
 from typing import Literal, NamedTuple
 
 import torch
+from torch import Tensor
 
 Side = Callable[[], object]
 
@@ -82,6 +83,24 @@ def in_turn(sides: Mapping[str, Side], repeats: int = 15, warm_up: int = 2) -> d
             sides[name]()
             taken[name].append(Taken(time.perf_counter() - wall, time.process_time() - cpu))
     return taken
+
+
+def kept_bytes(forward: Callable[[], object], apart: Iterable[Tensor]) -> int:
+    """Bytes that autograd keeps for the backward pass of what ``forward`` returns, each storage once.
+
+    apart: tensors that are there anyway, such as weights and data, and do not count.
+    """
+    known = {t.untyped_storage().data_ptr() for t in apart}
+    kept: dict[int, torch.UntypedStorage] = {}  # held, so that no address is given out again
+
+    def keep(x: Tensor) -> Tensor:
+        kept[x.untyped_storage().data_ptr()] = x.untyped_storage()
+        return x
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
+        result = forward()
+    assert result is not None
+    return sum(storage.nbytes() for place, storage in kept.items() if place not in known)
 
 
 def show(report: Report) -> None:

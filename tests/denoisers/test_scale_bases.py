@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from mrirecon.denoisers.scales import Basis, Hermite, ScaleConv, Zoomed, lift
+from mrirecon.denoisers.scales import Basis, Dilated, Hermite, ScaleConv, Zoomed
 from mrirecon.denoisers.scales.hermite import gaussian
 from mrirecon.denoisers.scales.resampling import low_passed, natural_images, resampled
 from mrirecon.errors import InputError
@@ -62,6 +62,10 @@ def test_kernels_zoomed_by_two_are_nearly_the_dilated_ones() -> None:
 
 
 BASES: list[Basis] = [
+    Dilated(),
+    Dilated(2),
+    Dilated(3, ratio=3),
+    Dilated(3, kernel_size=5),
     Zoomed(),
     Zoomed(3, 1.4, kernel_sizes=(3, 5, 7)),
     Zoomed(3, 1.4, kernel_size=5),
@@ -76,7 +80,7 @@ def test_the_error_of_a_basis_is_that_of_a_lifting_convolution(basis: Basis) -> 
     torch.nn.init.zeros_(lifting.bias)
 
     def lifted(x: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        return lifting(lift(torch.cat([x.real, x.imag], 1), basis.n_scales))
+        return lifting(torch.cat([x.real, x.imag], 1))
 
     found = scale_equivariance_error(lifted, basis.ratio, places=1)
     assert found <= 0.01, "the bound of a layer"
@@ -124,6 +128,9 @@ def test_resampling_is_exact_for_waves_and_its_own_error_is_small(scale: float) 
         (lambda: Zoomed(3, 1.4, kernel_sizes=(3, 4, 5)), "3 odd widths"),
         (lambda: Zoomed(kernel_size=4), "must be odd"),
         (lambda: Zoomed(0), "n_scales is 0"),
+        (lambda: Dilated(3, ratio=1.5), "see Zoomed"),  # type: ignore[arg-type]  # as a card may say
+        (lambda: Dilated(12), "use fewer scales"),
+        (lambda: Dilated(kernel_size=4), "must be odd"),
         (lambda: Zoomed(3, 1.0), "ratio is 1.0"),
         (lambda: Zoomed(3, float("nan")), "ratio is nan"),
     ],

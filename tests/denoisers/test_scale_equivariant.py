@@ -11,13 +11,27 @@ import torch
 from torch import Tensor
 
 from mrirecon.denoisers import ResNet, ScaleEquivariant
-from mrirecon.denoisers.scales import AtEachScale, ChannelNorm, Hermite, ScaleBlock, ScaleConv, Zoomed, lift, project
+from mrirecon.denoisers.convolution import CONVOLVE
+from mrirecon.denoisers.scales import (
+    AtEachScale,
+    Basis,
+    ChannelNorm,
+    Dilated,
+    Hermite,
+    ScaleBlock,
+    ScaleConv,
+    Zoomed,
+    project,
+    project_rectified,
+)
+from mrirecon.denoisers.scales.padding import PADDINGS, Padding
 from mrirecon.errors import InputError
 from mrirecon.testing import assert_scale_equivariant, relative_error, scale_equivariance_error, unit_gain
 from mrirecon.unrolled import model_based, proximal_gradient
 from tests.conftest import posed
 
 SMALL = Zoomed(2, 1.5)
+BASES = [Dilated(), Zoomed()]
 
 
 def random(shape: tuple[int, ...], dtype: torch.dtype = torch.complex64, seed: int = 0) -> Tensor:
@@ -39,13 +53,13 @@ def test_an_untrained_network_is_the_identity(ndim: int, shape: tuple[int, ...],
     assert torch.equal(ScaleEquivariant(3, 2, n_maps=n_maps, ndim=ndim, basis=SMALL)(x), x)
 
 
-def test_features_of_an_enlarged_image_are_the_enlarged_features_one_place_further_on() -> None:
+@pytest.mark.parametrize("basis", BASES)
+def test_features_of_an_enlarged_image_are_the_enlarged_features_one_place_further_on(basis: Basis) -> None:
     torch.manual_seed(0)
-    basis = Zoomed()
     lifting, second = ScaleConv(2, 8, basis), ScaleConv(8, 8, basis, rectify=True)
 
     def lifted(x: Tensor) -> tuple[Tensor, ...]:
-        return lifting(lift(torch.cat([x.real, x.imag], 1), basis.n_scales))
+        return lifting(torch.cat([x.real, x.imag], 1))
 
     for f, bound in ((lifted, 0.01), (lambda x: second(lifted(x)), 0.016)):
         for places in (-1, 1, 2):
@@ -58,7 +72,7 @@ def test_the_denoiser_is_three_times_as_steady_under_changes_of_scale_as_an_ordi
     errors = {"equivariant": 0.0, "ordinary": 0.0}
     for seed in range(2):
         torch.manual_seed(seed)
-        branches = {"equivariant": unit_gain(ScaleEquivariant(36, 8)).branch, "ordinary": unit_gain(ResNet(32)).branch}
+        branches = {"equivariant": unit_gain(ScaleEquivariant(32, 16)).branch, "ordinary": unit_gain(ResNet(32)).branch}
         for scale, (name, branch) in product(scales, branches.items()):
             errors[name] += scale_equivariance_error(branch, scale)
     assert errors["equivariant"] < errors["ordinary"] / 3
@@ -101,15 +115,62 @@ def test_a_convolution_over_scales_is_the_sum_it_is_said_to_be() -> None:
         assert relative_error(found, wanted) < 1e-6  # the functions are kept in single precision
 
 
-@pytest.mark.parametrize("basis", [SMALL, Zoomed(4, 1.4), Zoomed(3, 1.4, kernel_sizes=(3, 7, 7))])
+@pytest.mark.parametrize("projection", ["mean", "max"])
 @pytest.mark.parametrize("ndim", [2, 3])
-@pytest.mark.parametrize("wide", [False, True])
-def test_the_short_way_through_a_block_is_the_long_way(ndim: int, wide: bool, basis: Zoomed) -> None:
-    second = basis if wide else None
-    block = ScaleBlock(3, 2, basis, second, ndim, normalize=True).double()
+def test_a_block_is_what_it_is_said_to_be(ndim: int, projection: Literal["mean", "max"]) -> None:
+    block = ScaleBlock(3, 2, Dilated(2), None, ndim, projection=projection, normalize=True).double()
     x = torch.randn(2, 3, *(12, 13, 14)[:ndim], dtype=torch.float64)
-    z = block.lifting(lift(block.norm(x), basis.n_scales))
-    assert relative_error(block(x), x + project(block.second(z), "mean")) < 1e-13
+    h = torch.stack([z.relu() for z in block.lifting(block.norm(x))])
+    wanted = block.second(h.mean(0) if projection == "mean" else h.amax(0))
+    assert relative_error(block(x), x + wanted) < 1e-13
+
+
+@pytest.mark.parametrize(("ndim", "shape"), [(2, (21, 20)), (3, (10, 9, 11))])
+def test_taps_with_holes_and_a_blur_are_the_functions_of_the_basis(ndim: int, shape: tuple[int, ...]) -> None:
+    basis = Dilated(3 if ndim == 2 else 2)
+    layer = ScaleConv(2, 3, basis, ndim).double()
+    x = torch.randn(1, 2, *shape, dtype=torch.float64)
+    for found, functions in zip(layer(x), basis.functions(ndim), strict=True):
+        kernel = torch.einsum("oin,n...->oi...", layer.weight[0], functions)
+        padded = torch.nn.functional.pad(x, [kernel.shape[-1] // 2] * 2 * ndim, mode="circular")
+        assert relative_error(found, CONVOLVE[ndim](padded, kernel, layer.bias)) < 1e-6  # functions in single precision
+
+
+@pytest.mark.parametrize("padding", PADDINGS)
+@pytest.mark.parametrize(("ndim", "shape"), [(2, (9, 12)), (3, (4, 6, 5))])
+def test_what_is_kept_for_the_backward_pass_is_enough_for_it(
+    ndim: int, shape: tuple[int, ...], padding: Padding
+) -> None:
+    layer = ScaleConv(1, 2, Dilated(2), ndim, rectify=True, padding=padding).double()
+    x = torch.randn(2, 1, *shape, dtype=torch.float64).requires_grad_()
+
+    def f(x: Tensor) -> Tensor:
+        return project_rectified(layer(x), "mean")
+
+    assert torch.autograd.gradcheck(f, x)
+    if ndim == 2:  # in 3-D it takes a quarter of a minute
+        assert torch.autograd.gradgradcheck(f, x)
+    for weight in layer.parameters():
+        direction, step = torch.randn_like(weight), 1e-6
+        (slope,) = torch.autograd.grad(f(x).square().sum(), weight)
+        values = []
+        with torch.no_grad():
+            for sign in (1, -2):
+                weight += sign * step * direction
+                values.append(float(f(x).square().sum()))
+            weight += step * direction
+        assert float((slope * direction).sum()) == pytest.approx((values[0] - values[1]) / (2 * step), rel=1e-5)
+
+
+def test_it_can_be_differentiated_for_every_image_of_a_batch_by_itself() -> None:
+    net = denoiser(channels=3, hidden=2, n_blocks=1, basis=Dilated(2)).double()
+    x = random((3, 1, 8, 9), torch.complex128)
+
+    def energy(x: Tensor) -> Tensor:
+        return net(x[None]).abs().square().sum()
+
+    found = torch.func.vmap(torch.func.grad(energy))(x)
+    assert relative_error(found[1], torch.func.grad(energy)(x[1])) < 1e-13
 
 
 @pytest.mark.parametrize("settings", [{}, {"extent": 2, "normalize": True, "projection": "max"}, {"ndim": 3}])
@@ -165,7 +226,7 @@ def test_as_much_is_kept_for_the_backward_pass_as_by_an_ordinary_network_of_as_m
         assert result.requires_grad
         return sum(storages.values())
 
-    assert kept(denoiser(channels=36, hidden=8)) < 1.08 * kept(ResNet(32))
+    assert kept(denoiser(channels=32, hidden=16)) < 1.01 * kept(ResNet(32))
 
 
 def test_weights_are_saved_with_the_functions_they_were_trained_with(tmp_path: Path) -> None:
@@ -248,4 +309,4 @@ def test_an_image_smaller_than_the_kernels_is_refused_with_a_way_out() -> None:
     with pytest.raises(InputError, match="fewer scales or padding: zeros"):
         ScaleEquivariant(2)(random((1, 1, 1, 40)))
     with pytest.raises(InputError, match="2 scales for a convolution over 4"):
-        ScaleConv(2, 2, Zoomed(4, 1.5))(lift(torch.zeros(1, 2, 9, 9), 2))
+        ScaleConv(2, 2, Zoomed(4, 1.5))((torch.zeros(1, 2, 9, 9),) * 2)

@@ -2,20 +2,22 @@
 
 from mrirecon.denoisers.scales.basis import Basis
 from mrirecon.denoisers.scales.block import ScaleBlock
+from mrirecon.denoisers.scales.dilated import Dilated
 from mrirecon.denoisers.scales.hermite import Hermite
-from mrirecon.denoisers.scales.layers import Projection, ScaleConv, lift, project
-from mrirecon.denoisers.scales.pointwise import AtEachScale, ChannelNorm
+from mrirecon.denoisers.scales.layers import Projection, ScaleConv, project
+from mrirecon.denoisers.scales.pointwise import AtEachScale, ChannelNorm, project_rectified
 from mrirecon.denoisers.scales.zoomed import Zoomed
 
 __all__ = [
     "AtEachScale",
     "Basis",
     "ChannelNorm",
+    "Dilated",
     "Hermite",
     "Projection",
     "ScaleBlock",
     "ScaleConv",
     "Zoomed",
-    "lift",
     "project",
+    "project_rectified",
 ]

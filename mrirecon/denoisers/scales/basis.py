@@ -18,6 +18,7 @@ from functools import cache
 from itertools import pairwise
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from mrirecon.errors import InputError
@@ -37,6 +38,22 @@ class Basis(ABC):
     def functions(self, ndim: int) -> tuple[Tensor, ...]:
         """For each scale the samples of all functions, (n, *kernel), float64; a kernel is odd and as small as it can
         be without cutting the function."""
+
+    # How these functions are computed, where they are made of few taps: these, ``steps`` pixels apart, then blurred.
+
+    def taps(self, ndim: int) -> tuple[Tensor, ...]:
+        """For each scale (n, *kernel), float64."""
+        return self.functions(ndim)
+
+    @property
+    def steps(self) -> tuple[int, ...]:
+        """Pixels from one tap to the next, at each scale."""
+        return (1,) * self.n_scales
+
+    @property
+    def blurs(self) -> tuple[Tensor, ...]:
+        """A symmetric filter along every axis at each scale, of sum 1 and odd length, float64."""
+        return (torch.ones(1, dtype=torch.float64),) * self.n_scales
 
     @property
     def kernel_sizes(self) -> tuple[int, ...]:

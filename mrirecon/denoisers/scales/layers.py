@@ -18,30 +18,27 @@ from torch import Tensor, nn
 
 from mrirecon.denoisers.convolution import CONVOLVE
 from mrirecon.denoisers.scales.basis import Basis
-from mrirecon.denoisers.scales.padding import PADDINGS, Padding, pad
+from mrirecon.denoisers.scales.padded import blurred, padded_convolution
+from mrirecon.denoisers.scales.padding import PADDINGS, Padding
 from mrirecon.errors import InputError
 
 Scales = tuple[Tensor, ...]
 Projection = Literal["mean", "max"]
 
 
-def lift(x: Tensor, n_scales: int) -> Scales:
-    """An image as features: the same at every scale."""
-    return (x,) * n_scales
-
-
 def project(z: Scales, projection: Projection) -> Tensor:
     """Features without the scale axis: the mean over it, or the maximum."""
     if projection == "mean":
-        return sum(z[1:], start=z[0]) / len(z)
+        return sum(z[1:], start=z[0]) / len(z) if len(z) > 1 else z[0]
     return reduce(torch.maximum, z)
 
 
 class ScaleConv(nn.Module):
     """Convolution over position and scale: out_i = bias + sum_j sum_n weight_jn psi_n at scale i * z_i+j.
 
-    Of an image, lifted by :func:`lift`, it is the lifting convolution. With an extent above 1 a scale also sees those
-    beside it: the coarser with 2, the finer and the coarser with 3, and so on. Beyond the ends of the axis is nothing.
+    Of an image, a tensor, it is the lifting convolution: all scales see the image. With an extent above 1 a scale also
+    sees those beside it: the coarser with 2, the finer and the coarser with 3, and so on. Beyond the ends of the axis
+    is nothing.
 
     Args:
         n_in: channels of the features.
@@ -49,8 +46,7 @@ class ScaleConv(nn.Module):
         basis: the functions psi_n.
         ndim: space axes.
         extent: number of scales that a result sees.
-        rectify: begin with a ReLU of the features. It comes after padding, so that one copy of the features is kept for
-            the backward pass, as in an ordinary network, and not two.
+        rectify: begin with a ReLU of the features.
         padding: how features go on beyond the border, see :mod:`mrirecon.denoisers.scales.padding`.
     """
 
@@ -72,27 +68,32 @@ class ScaleConv(nn.Module):
         if not 1 <= extent <= basis.n_scales:
             raise InputError(f"extent is {extent}; expected 1 to {basis.n_scales}, the number of scales")
         self.ndim, self.extent, self.rectify, self.padding = ndim, extent, rectify, padding
-        functions = basis.functions(ndim)
-        self.n_scales, n = basis.n_scales, len(functions[0])
-        for i, sampled in enumerate(functions):
+        taps = basis.taps(ndim)
+        self.n_scales, self.steps, n = basis.n_scales, basis.steps, len(taps[0])
+        for i, (sampled, blur) in enumerate(zip(taps, basis.blurs, strict=True)):
             # Kept in checkpoints too: weights mean nothing without the functions that they were trained with.
             self.register_buffer(f"functions_{i}", sampled.to(torch.get_default_dtype()))
+            self.register_buffer(f"blur_{i}", blur.to(torch.get_default_dtype()))
         bound = (n_in * extent * n) ** -0.5  # as torch has it for an ordinary convolution
         self.weight = nn.Parameter(torch.empty(extent, n_out, n_in, n).uniform_(-bound, bound))
         self.bias = nn.Parameter(torch.empty(n_out).uniform_(-bound, bound))
         self._kept: tuple[object, list[Tensor]] = (None, [])
 
-    def forward(self, z: Scales) -> Scales:
+    def forward(self, z: Tensor | Scales) -> Scales:
+        if self.rectify:
+            z = torch.relu(z) if isinstance(z, Tensor) else tuple(torch.relu(x) for x in z)
+        if isinstance(z, Tensor):
+            z = (z,) * self.n_scales
         if len(z) != self.n_scales:
             raise InputError(
                 f"features at {len(z)} scales for a convolution over {self.n_scales}; see mrirecon.denoisers.scales"
             )
         found = []
         for i, kernel in enumerate(self.kernels()):
-            near = z[self._seen(i)]
+            near, blur = z[self._seen(i)], self.get_buffer(f"blur_{i}")
             x = near[0] if len(near) == 1 else torch.cat(near, 1)
-            x = pad(x, kernel.shape[-1] // 2, self.ndim, self.padding)
-            found.append(CONVOLVE[self.ndim](torch.relu(x) if self.rectify else x, kernel, self.bias))
+            x = padded_convolution(x, kernel, self.bias, self.steps[i], self.padding)
+            found.append(x if len(blur) == 1 else blurred(x, blur, self.padding))
         return tuple(found)
 
     def kernels(self) -> list[Tensor]:
@@ -127,5 +128,7 @@ class ScaleConv(nn.Module):
         return slice(max(i - (self.extent - 1) // 2, 0), min(i + self.extent // 2 + 1, self.n_scales))
 
     def extra_repr(self) -> str:
-        sizes = "x".join(str(self.get_buffer(f"functions_{i}").shape[-1]) for i in range(self.n_scales))
-        return f"{tuple(self.weight.shape)}, kernels of {sizes}, extent={self.extent}, padding={self.padding}"
+        sizes = ", ".join(str(self.get_buffer(f"functions_{i}").shape[-1]) for i in range(self.n_scales))
+        steps = ", ".join(map(str, self.steps))
+        shape = f"{tuple(self.weight.shape)}, kernels of {sizes} taps, {steps} pixels apart"
+        return f"{shape}, extent={self.extent}, padding={self.padding}"

@@ -7,9 +7,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
-import torch
 from torch import Tensor, nn
 
 from mrirecon.errors import InputError
@@ -32,31 +31,32 @@ def pad(x: Tensor, width: int, ndim: int, padding: Padding) -> Tensor:
         )
     if padding == "reflect":
         return nn.functional.pad(x, [width] * 2 * ndim, mode="reflect")
-    # A compiler finds the short backward pass by itself.
-    padded: Tensor = _around(x, width, ndim) if torch.compiler.is_compiling() else _Circular.apply(x, width, ndim)
+    # With channels last where x has them, unlike torch's own.
+    last, space = x.stride(1) == 1, [n + 2 * width for n in x.shape[2:]]
+    padded = x.new_empty(len(x), *space, x.shape[1]).movedim(-1, 1) if last else x.new_empty(*x.shape[:2], *space)
+    inside = padded
+    for axis in range(-ndim, 0):
+        inside = inside.narrow(axis, width, x.shape[axis])
+    inside.copy_(x)
+    for axis in range(-ndim, 0):
+        n, rest = x.shape[axis], padded
+        for later in range(axis + 1, 0):  # whose borders are still empty
+            rest = rest.narrow(later, width, x.shape[later])
+        rest.narrow(axis, 0, width).copy_(rest.narrow(axis, n, width))
+        rest.narrow(axis, width + n, width).copy_(rest.narrow(axis, width, width))
     return padded
 
 
-def _around(x: Tensor, width: int, ndim: int) -> Tensor:
-    for axis in range(-ndim, 0):
-        x = torch.cat([x.narrow(axis, x.shape[axis] - width, width), x, x.narrow(axis, 0, width)], axis)
+def folded(x: Tensor, width: int, ndim: int, padding: Padding) -> Tensor:
+    """The adjoint of :func:`pad`: what is beyond the border is added where it came from. Overwrites ``x``."""
+    for axis in range(-ndim, 0) if width else ():
+        n = x.shape[axis] - 2 * width
+        inside, before, after = (x.narrow(axis, *place) for place in ((width, n), (0, width), (width + n, width)))
+        if padding == "circular":
+            inside.narrow(axis, n - width, width).add_(before)
+            inside.narrow(axis, 0, width).add_(after)
+        elif padding == "reflect":
+            inside.narrow(axis, 1, width).add_(before.flip(axis))
+            inside.narrow(axis, n - 1 - width, width).add_(after.flip(axis))
+        x = inside
     return x
-
-
-class _Circular(torch.autograd.Function):
-    """Circular padding that keeps channels last, unlike torch's own, and whose backward pass is one copy."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, width: int, ndim: int) -> Tensor:
-        ctx.width, ctx.ndim = width, ndim
-        return _around(x, width, ndim)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        width, grad = ctx.width, grad.clone()
-        for axis in range(-ctx.ndim, 0):
-            n = grad.shape[axis] - 2 * width
-            grad.narrow(axis, n, width).add_(grad.narrow(axis, 0, width))
-            grad.narrow(axis, width, width).add_(grad.narrow(axis, width + n, width))
-            grad = grad.narrow(axis, width, n)
-        return grad, None, None

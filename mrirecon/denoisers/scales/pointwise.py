@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
-from mrirecon.denoisers.scales.layers import Scales
+from mrirecon.denoisers.scales.layers import Projection, Scales, project
 
 
 class AtEachScale(nn.Module):
@@ -32,3 +34,36 @@ class ChannelNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         size = (x.square().mean(1, keepdim=True) + 1e-6).rsqrt()
         return x * size * self.gain.view(-1, *[1] * (x.ndim - 2))
+
+
+def project_rectified(z: Scales, projection: Projection) -> Tensor:
+    """``project`` of the ReLU of features; the mean keeps a byte of each for the backward pass, and not four."""
+    if projection == "max":
+        return torch.relu(project(z, projection))
+    if len(z) == 1 or torch.compiler.is_compiling() or not torch.is_grad_enabled():
+        return project(tuple(torch.relu(x) for x in z), projection)
+    found: Tensor = _MeanOfReLU.apply(*z)[0]
+    return found
+
+
+class _MeanOfReLU(torch.autograd.Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(*z: Tensor) -> tuple[Tensor, ...]:
+        mean = torch.relu(z[0])
+        for x in z[1:]:
+            mean.add_(torch.relu(x))
+        # As bytes, since torch multiplies by these three times as fast as by booleans.
+        return mean.div_(len(z)), *((x > 0).view(torch.uint8) for x in z)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Scales, output: tuple[Tensor, ...]) -> None:
+        ctx.mark_non_differentiable(*output[1:])
+        ctx.save_for_backward(*output[1:])
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor, *_: Any) -> tuple[Tensor, ...]:
+        positive = ctx.saved_tensors
+        share = grad / len(positive)
+        return tuple(share * byte for byte in positive)

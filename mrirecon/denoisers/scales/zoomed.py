@@ -73,7 +73,7 @@ class Zoomed(Basis):
 
     def functions(self, ndim: int) -> tuple[Tensor, ...]:
         found = []
-        for size, z in zip(self._sizes, zooms(self._sizes, self.ratio), strict=True):
+        for size, z in zip(self._sizes, zooms(self._sizes, self.ratio, _DAMPING), strict=True):
             taps = z
             for _ in range(ndim - 1):
                 taps = np.kron(taps, z)  # (pixels of the kernel, taps)
@@ -82,8 +82,8 @@ class Zoomed(Basis):
 
 
 @cache
-def zooms(sizes: tuple[int, ...], ratio: float) -> tuple[np.ndarray, ...]:
-    """Z_i of every scale: (sizes[i], sizes[0])."""
+def zooms(sizes: tuple[int, ...], ratio: float, damping: float) -> tuple[np.ndarray, ...]:
+    """Z_i of every scale: (sizes[i], sizes[0]); ``damping`` is rho."""
     w, fine = frequencies(), sizes[0]
     P = 1 / (np.abs(w) + LOWEST)
     place = np.cumsum([0, *sizes])
@@ -91,7 +91,7 @@ def zooms(sizes: tuple[int, ...], ratio: float) -> tuple[np.ndarray, ...]:
     for i, size in enumerate(sizes):
         own = slice(place[i], place[i + 1])
         beyond = np.abs(w) > np.pi * ratio**-i
-        H[own, own] += _DAMPING * product(waves(size, 1.0), P * beyond, waves(size, 1.0))
+        H[own, own] += damping * product(waves(size, 1.0), P * beyond, waves(size, 1.0))
         if i:
             near = slice(place[i - 1], place[i])
             coarse, finer = waves(size, 1 / ratio), waves(sizes[i - 1], 1.0)
@@ -99,10 +99,15 @@ def zooms(sizes: tuple[int, ...], ratio: float) -> tuple[np.ndarray, ...]:
             H[near, near] += product(finer, P, finer)
             H[near, own] -= product(finer, P, coarse)
             H[own, near] -= product(coarse, P, finer)
-    known = np.zeros((place[-1], fine))
-    known[:fine] = np.eye(fine)
-    known[fine:] = -np.linalg.solve(H[fine:, fine:], H[fine:, :fine])
-    return tuple(np.split(known, place[1:-1]))
+    n, free = len(sizes) - 1, place[-1] - fine
+    system = np.zeros((free + n, free + n))  # with a multiplier for the sum of every column
+    system[:free, :free] = H[fine:, fine:]
+    for i, size in enumerate(sizes[1:]):
+        own = slice(place[i + 1] - fine, place[i + 1] - fine + size)
+        system[own, free + i] = system[free + i, own] = 1
+    wanted = np.concatenate([-H[fine:, :fine], np.ones((n, fine))])
+    found = np.concatenate([np.eye(fine), np.linalg.solve(system, wanted)[:free]])
+    return tuple(np.split(found, place[1:-1]))
 
 
 def product(a: np.ndarray, P: np.ndarray, b: np.ndarray) -> np.ndarray:
