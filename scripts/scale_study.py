@@ -104,11 +104,20 @@ def main() -> int:
     parser.add_argument("--folder", type=Path, default=Path("runs/scale_study"), help="for data and runs")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--hours", type=float, default=6.0, help="CPU-hours of all; a resumed study keeps its own")
+    parser.add_argument(
+        "--part",
+        type=part,
+        default=(0, 1),
+        metavar="K/N",
+        help="train every N-th run from the K-th on, and report nothing; for N processes at once, after one has tuned",
+    )
     options = parser.parse_args()
     torch.set_num_threads(1)
     try:
         study = Study(PROTOCOL, options.folder, options.scan, Lines(options.json.with_suffix(".jsonl")))
-        study.run(options.seeds, options.hours)
+        study.run(options.seeds, options.hours, options.part)
+        if options.part[1] > 1:
+            return 0
         report = study.report(options.seeds)
         write_json(options.json, report)
         if options.picture:
@@ -117,6 +126,14 @@ def main() -> int:
         print(f"scale_study: {error}", file=sys.stderr)
         return 2
     return 0
+
+
+def part(text: str) -> tuple[int, int]:
+    """K/N as (K - 1, N)."""
+    k, n = map(int, text.split("/"))
+    if not 1 <= k <= n:
+        raise argparse.ArgumentTypeError(f"{text}; expected such as 1/2 and 2/2")
+    return k - 1, n
 
 
 class Study:
@@ -128,12 +145,13 @@ class Study:
         self.settings = [Setting(*s) for s in product(NETWORKS, (False, True), protocol.scans.volumes)]
         self.rates: dict[str, dict[float, float]] = {}  # of every network: validation PSNR by learning rate
 
-    def run(self, seeds: int, hours: float) -> None:
+    def run(self, seeds: int, hours: float, part: tuple[int, int]) -> None:
         epochs = self.length(hours, seeds)["epochs"]
         best = {}
         for name in NETWORKS:
             best[name], self.rates[name] = best_rate(partial(self.tried, name), self.protocol.rates)
-        for seed, setting in product(range(seeds), self.settings):
+        first, step = part
+        for seed, setting in list(product(range(seeds), self.settings))[first::step]:
             self.train(setting, seed, epochs, best[setting.network])
 
     def length(self, hours: float, seeds: int) -> Line:

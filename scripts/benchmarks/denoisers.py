@@ -19,7 +19,15 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.denoisers_equivariance import SCALES, Branching, layer_error, random_errors, trained_errors
+from benchmarks.denoisers_equivariance import (
+    SCALES,
+    Branching,
+    layer_error,
+    natural_noise,
+    random_errors,
+    trained_errors,
+    white_noise,
+)
 from benchmarks.measure import Goal, Report, alternate, kept_bytes
 from mrirecon.denoisers import ResNet, ScaleEquivariant
 from mrirecon.denoisers.scales import Basis, Dilated, Hermite, ScaleConv, Zoomed
@@ -88,8 +96,9 @@ def measure(size: int = SIZE, seeds: int = SEEDS, trainings: int = TRAININGS, up
         for name in (REFERENCE, DEFAULT, "one scale")
     }
     random = {name: random_errors(compared[name].make, seeds) for name in halved}
-    trained, single = (
-        trained_errors(halved[name].make, halved[REFERENCE].make, trainings, updates) for name in (DEFAULT, "one scale")
+    trained, single, white = (
+        trained_errors(halved[name].make, halved[REFERENCE].make, trainings, updates, noise)
+        for name, noise in ((DEFAULT, natural_noise), ("one scale", natural_noise), (DEFAULT, white_noise))
     )
     own = [resampling_error(scale) for scale in SCALES]
     rows: list[dict[str, str | float]] = [
@@ -98,8 +107,9 @@ def measure(size: int = SIZE, seeds: int = SEEDS, trainings: int = TRAININGS, up
         *equivariance_rows("random, one scale", random["one scale"], random[REFERENCE], own),
         *equivariance_rows("trained", trained.equivariant, trained.ordinary, trained.resampling),
         *equivariance_rows("trained, one scale", single.equivariant, single.ordinary, single.resampling),
+        *equivariance_rows("trained, white noise", white.equivariant, white.ordinary, white.resampling),
     ]
-    for name, found in ((DEFAULT, trained), ("one scale", single)):
+    for name, found in ((DEFAULT, trained), ("one scale", single), (f"{DEFAULT}, white noise", white)):
         ours, plain = found.psnr.values()
         rows.append({"table": "trained", "denoiser": name, "PSNR": ours, "of the ResNet": plain})
     row = next(r for r in costs if r["denoiser"] == DEFAULT)

@@ -1,8 +1,8 @@
 """Errors of equivariance of layers and denoisers: with random weights, and with weights trained to denoise.
 
 What is trained away is Gaussian noise of spectrum 1 / |frequency|, the images' own, as that of undersampling artefacts
-is. White noise has a scale, that of the pixel: the best denoiser for it does not commute with changes of scale, and two
-that come near it are alike in that too (measured: ratios of 0.9 to 1.2 whatever the basis).
+is; or white noise. This has a scale, that of the pixel: its best denoiser does not commute with changes of scale, and
+two that come near it are alike in that too.
 """
 
 from __future__ import annotations
@@ -23,12 +23,30 @@ from mrirecon.simulation.volumes import simulate_volume
 from mrirecon.testing import resampling_error, scale_equivariance_error, unit_gain
 
 Branching: TypeAlias = ResNet | ScaleEquivariant
+Noise: TypeAlias = Callable[[Tensor, torch.Generator], Tensor]
 
 # Of the study, and the ratio of the default axis: on its grid and off it.
 SCALES = (0.7, 0.8, 0.9, 1.1, 1.25, 1.4, 1.7)
 IMAGES, PATCH, BATCH = 40, 64, 8
 SIZE = 160
 NOISE = (0.1, 0.5)  # per real channel; 95 % of an image's magnitudes are below 1
+
+
+def natural_noise(x: Tensor, generator: torch.Generator) -> Tensor:
+    """Images with noise of their own spectrum, and of a level of its own for each."""
+    seed = int(torch.randint(2**31, (), generator=generator))
+    return x + level(x, generator) * natural_images(x.shape, np.inf, seed, x.dtype)
+
+
+def white_noise(x: Tensor, generator: torch.Generator) -> Tensor:
+    """The same of a flat spectrum."""
+    return x + level(x, generator) * torch.randn(x.shape, dtype=x.dtype, generator=generator)
+
+
+def level(x: Tensor, generator: torch.Generator) -> Tensor:
+    """Root mean square of the noise of each image."""
+    low, high = np.log(NOISE)
+    return 2**0.5 * torch.exp(low + (high - low) * torch.rand(len(x), 1, 1, 1, generator=generator))
 
 
 def layer_error(basis: Basis, seeds: int = 3) -> float:
@@ -67,7 +85,11 @@ class Trained:
 
 
 def trained_errors(
-    equivariant: Callable[[], Branching], ordinary: Callable[[], Branching], seeds: int, updates: int
+    equivariant: Callable[[], Branching],
+    ordinary: Callable[[], Branching],
+    seeds: int,
+    updates: int,
+    with_noise: Noise = natural_noise,
 ) -> Trained:
     """The equivariant one is trained in full, the ordinary one until it is as good; on noisy images, as in training."""
     train, test = images()
@@ -75,8 +97,8 @@ def trained_errors(
     errors: list[list[list[float]]] = []
     reached = []
     for seed in range(seeds):
-        *_, ours = training(equivariant, train, test, seed, updates)
-        found = training(ordinary, train, test, seed, updates)
+        *_, ours = training(equivariant, train, test, with_noise, seed, updates)
+        found = training(ordinary, train, test, with_noise, seed, updates)
         plain = next(state for state in found if state.psnr >= ours.psnr or state.done)
         errors.append([[error_of(state.net, scale, noisy) for scale in SCALES] for state in (ours, plain)])
         reached.append([ours.psnr, plain.psnr])
@@ -102,7 +124,13 @@ class State(NamedTuple):
 
 
 def training(
-    make: Callable[[], Branching], train: Tensor, test: Tensor, seed: int, updates: int, every: int = 25
+    make: Callable[[], Branching],
+    train: Tensor,
+    test: Tensor,
+    with_noise: Noise,
+    seed: int,
+    updates: int,
+    every: int = 25,
 ) -> Iterator[State]:
     """The network with averaged weights, after every few updates and at the end."""
     torch.manual_seed(seed)
@@ -124,7 +152,7 @@ def training(
         averaged.update_parameters(net)
         if step % every == 0 or step == updates:
             now = cast(Branching, averaged.module)
-            yield State(now, psnr_of(now, test), step == updates)
+            yield State(now, psnr_of(now, test, with_noise), step == updates)
 
 
 def images() -> tuple[Tensor, Tensor]:
@@ -137,15 +165,7 @@ def images() -> tuple[Tensor, Tensor]:
     return whole[: 4 * IMAGES // 5], whole[4 * IMAGES // 5 :]
 
 
-def with_noise(x: Tensor, generator: torch.Generator) -> Tensor:
-    """Images with noise of their own spectrum, and of a level of its own for each."""
-    low, high = np.log(NOISE)
-    level = torch.exp(low + (high - low) * torch.rand(len(x), 1, 1, 1, generator=generator))
-    seed = int(torch.randint(2**31, (), generator=generator))
-    return x + level * 2**0.5 * natural_images(x.shape, np.inf, seed, x.dtype)
-
-
-def psnr_of(net: Branching, test: Tensor) -> float:
+def psnr_of(net: Branching, test: Tensor, with_noise: Noise) -> float:
     """Of images whose values are about 1, in dB."""
     with torch.no_grad():
         error = (net(with_noise(test, torch.Generator().manual_seed(2))) - test).abs().square().mean()

@@ -53,6 +53,10 @@ def test_the_study_scores_every_setting_and_goes_on_where_it_stopped(study, scan
         monkeypatch.setattr(sys, "argv", ["scale_study.py", *words, *more])  # training changes it
         return study.main()
 
+    assert run("--part", "2/2") == 0
+    assert not (tmp_path / "out.json").exists() and (tmp_path / "out.jsonl").read_text().count('"words"') == 4
+    with pytest.raises(SystemExit):
+        run("--part", "3/2")
     assert run() == 0
     report = json.loads((tmp_path / "out.json").read_text())
     tests = ["in distribution", "anatomy 1.4", "pixel size 1.4", "measured 0.7", "measured 1"]
