@@ -154,7 +154,9 @@ def scale_equivariance_error(
         places: of a tuple f(L x), how many places further along it what f(x) has at a place is expected: 1 where
             ``scale`` is the ratio of the axis. What one of the two lacks is left out.
         border: pixels left out on every side; at least the reach of f.
-        images: makes the images for a band, in parts of the Nyquist frequency; of 1 / f spectrum unless given.
+        images: makes the images for a band, in parts of the Nyquist frequency; complex64 of 1 / f spectrum on the CPU
+            unless given. For an f on another device, or of another type, ``lambda band: natural_images(shape,
+            band).to("cuda")`` with ``mrirecon.denoisers.scales.resampling.natural_images``.
     """
     ndim, band = len(shape) - 2, 0.9 * min(1.0, scale)
     if min(shape[2:]) <= 2 * border:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from mrirecon.checkpoint import build, load, record
 from mrirecon.denoisers import ResNet, ScaleEquivariant
 from mrirecon.denoisers.convolution import CONVOLVE
 from mrirecon.denoisers.scales import (
@@ -76,6 +77,16 @@ def test_the_denoiser_is_three_times_as_steady_under_changes_of_scale_as_an_ordi
         for scale, (name, branch) in product(scales, branches.items()):
             errors[name] += scale_equivariance_error(branch, scale)
     assert errors["equivariant"] < errors["ordinary"] / 3
+
+
+def test_a_denoiser_of_volumes_commutes_with_scale_and_an_ordinary_one_does_not() -> None:
+    torch.manual_seed(0)
+    ours = unit_gain(ScaleEquivariant(8, 4, n_blocks=1, ndim=3, basis=Dilated(3)))
+    plain = unit_gain(ResNet(8, n_blocks=1, ndim=3))
+    where = {"scales": (0.8, 1.25), "shape": (1, 1, 40, 40, 40), "border": 12}
+    assert_scale_equivariant(ours.branch, 0.06, **where)
+    with pytest.raises(AssertionError, match=r"scale 0.8: equivariance error .* > 0.06 \(.* of it from resampling\)"):
+        assert_scale_equivariant(plain.branch, 0.06, **where)
 
 
 @pytest.mark.parametrize("extent", [1, 2, 3])
@@ -239,6 +250,23 @@ def test_weights_are_saved_with_the_functions_they_were_trained_with(tmp_path: P
     assert torch.equal(again(x), net(x))
     with pytest.raises(RuntimeError, match="size mismatch"):
         ScaleEquivariant(channels=4, basis=Hermite(n_scales=2, kernel_size=13)).load_state_dict(net.state_dict())
+
+
+def test_a_checkpoint_is_read_with_the_basis_it_was_trained_with(tmp_path: Path) -> None:
+    basis = {"class_path": "mrirecon.denoisers.scales.Hermite", "init_args": {"n_scales": 2, "kernel_size": 11}}
+    sizes = {"channels": 2, "hidden": 2, "n_blocks": 1, "basis": basis}
+    card = {
+        "class_path": "mrirecon.unrolled.proximal_gradient",
+        "init_args": {
+            "n_steps": 2,
+            "denoiser": {"class_path": "mrirecon.denoisers.ScaleEquivariant", "init_args": sizes},
+        },
+    }
+    net = unit_gain(build(card, tmp_path))
+    state = {f"net.{name}": value for name, value in net.state_dict().items()}
+    torch.save({"state_dict": state, "mrirecon": record(card, {})}, tmp_path / "hermite.ckpt")
+    problem, _ = posed((19, 22))
+    assert torch.equal(load(tmp_path / "hermite.ckpt").net(problem), net.eval()(problem))
 
 
 def test_validation_sees_the_weights_of_a_fused_optimizer() -> None:

@@ -19,7 +19,7 @@ def resampled(x: Tensor, scale: float, ndim: int = 2) -> Tensor:
     """
     z = low_passed(x, min(1.0, scale), ndim)
     for axis in range(-ndim, 0):
-        z = (z.movedim(axis, -1) @ _interpolation(x.shape[axis], scale, z.dtype).T).movedim(-1, axis)
+        z = (z.movedim(axis, -1) @ _interpolation(x.shape[axis], scale, z).T).movedim(-1, axis)
     return z if x.is_complex() else z.real
 
 
@@ -28,7 +28,7 @@ def low_passed(x: Tensor, band: float, ndim: int = 2) -> Tensor:
     axes = tuple(range(-ndim, 0))
     kspace = torch.fft.fftn(x, dim=axes)
     for axis in axes:
-        inside = 2 * torch.fft.fftfreq(x.shape[axis], dtype=torch.float64).abs() < band
+        inside = 2 * torch.fft.fftfreq(x.shape[axis], dtype=torch.float64, device=x.device).abs() < band
         kspace = kspace * inside.view(-1, *[1] * (-axis - 1))
     return torch.fft.ifftn(kspace, dim=axes)
 
@@ -52,8 +52,8 @@ def natural_images(
     return (x / x.abs().square().mean().sqrt()).to(dtype)
 
 
-def _interpolation(n: int, scale: float, dtype: torch.dtype) -> Tensor:
-    """The matrix from n samples of a periodic function to its values at p / scale: (n, n)."""
+def _interpolation(n: int, scale: float, like: Tensor) -> Tensor:
+    """The matrix from n samples of a periodic function to its values at p / scale: (n, n), where ``like`` is."""
     p = torch.arange(n, dtype=torch.float64) - n // 2
     # Of the frequency -n / 2 of an even n, which is +n / 2 too, the mean of both.
     k = torch.fft.fftfreq(n, 1 / n, dtype=torch.float64)
@@ -61,4 +61,4 @@ def _interpolation(n: int, scale: float, dtype: torch.dtype) -> Tensor:
     if n % 2 == 0:
         waves[:, n // 2] = torch.cos(torch.pi * p / scale)
     back = torch.exp(-2j * torch.pi / n * torch.outer(k, p)) / n
-    return (waves @ back).to(dtype)
+    return (waves @ back).to(like)
