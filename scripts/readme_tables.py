@@ -170,6 +170,35 @@ def equivariance(report: dict) -> str:
     return "\n".join(lines)
 
 
+def scale_study(report: dict) -> str:
+    """Both networks in distribution, then what the equivariant one has more than the ordinary one in each test."""
+    rows = {(r["network"], r["augmented"], r["volumes"]): r for r in report["rows"]}
+    networks, volumes = (list(dict.fromkeys(key[i] for key in rows)) for i in (0, 2))
+    kinds = [(network, augmented) for network in networks for augmented in (False, True)]
+    names = [f"{network}{', augmented' if augmented else ''}" for network, augmented in kinds]
+    lines = [f"| in distribution, PSNR and SSIM | {' | '.join(names)} |", "|---" * (len(kinds) + 1) + "|"]
+    for n in volumes:
+        cells = []
+        for kind in kinds:
+            psnr, ssim = (rows[*kind, n]["scores"]["in distribution"][score] for score in ("psnr", "ssim"))
+            cells.append(f"{spread(psnr, 2)} dB, {spread(ssim, 3)}")
+        lines.append(f"| {n} volume{'s' * (n > 1)} | {' | '.join(cells)} |")
+    for augmented in (False, True):
+        found = [r for r in report["equivariant_minus_ordinary"] if r["augmented"] == augmented]
+        title = f"scale-equivariant minus ordinary{', both augmented' if augmented else ''}: PSNR in dB [95 %]"
+        heads = [f"{r['volumes']} volume{'s' * (r['volumes'] > 1)}" for r in found]
+        lines += ["", f"| {title} | {' | '.join(heads)} |", "|---" * (len(found) + 1) + "|"]
+        for test in (name for name in found[0] if name not in ("augmented", "volumes")):
+            lines.append(f"| {test} | {' | '.join(against(r[test]['psnr']) for r in found)} |")
+    return "\n".join(lines)
+
+
+def spread(score: dict, digits: int) -> str:
+    """The mean and, of several seeds, their standard deviation."""
+    parts = [score["mean"]] + ([] if score["std"] is None else [score["std"]])
+    return " ± ".join(f"{part:.{digits}f}" for part in parts)
+
+
 def machine(report: dict) -> str:
     versions = ", ".join(f"{name} {v}" for name, v in report["versions"].items() if v != "not installed")
     computer = report["machine"]
@@ -186,6 +215,7 @@ TABLES = {
     "kills": kills,
     "denoisers": denoisers,
     "equivariance": equivariance,
+    "scale_study": scale_study,
 }
 
 OTHER_FILES = {"greedy_more": "greedy", "equivariance": "denoisers"}

@@ -68,6 +68,8 @@ def test_the_study_scores_every_setting_and_goes_on_where_it_stopped(study, scan
     for differences in (report["equivariant_minus_ordinary"], report["augmented_minus_plain"]):
         assert len(differences) == 4 and all(set(tests) < set(difference) for difference in differences)
     assert (tmp_path / "out.png").stat().st_size > 10_000
+    table = importlib.import_module("readme_tables").scale_study(report)
+    assert table.count("| measured 0.7 |") == 2 and "| 2 volumes |" in table
 
     lines = (tmp_path / "out.jsonl").read_text().splitlines(keepends=True)
     runs = [line["scores"]["words"] for line in map(json.loads, lines) if "words" in line["scores"]]
