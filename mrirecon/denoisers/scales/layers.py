@@ -103,6 +103,9 @@ class ScaleConv(nn.Module):
         if changing or torch.is_autocast_enabled(w.device.type) or w.is_inference():
             return self._made()
         state = (w.data_ptr(), w._version, w.device, w.dtype)
+        # Weights put in its place for one call may come to lie where others lay, and are not kept.
+        if not isinstance(w, nn.Parameter):
+            return self._made()
         if self._kept[0] != state:
             self._kept = (state, self._made())
         return self._kept[1]

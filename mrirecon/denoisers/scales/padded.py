@@ -17,33 +17,28 @@ from mrirecon.denoisers.scales.padding import Padding, folded, pad
 
 def padded_convolution(x: Tensor, weight: Tensor, bias: Tensor, step: int, padding: Padding) -> Tensor:
     """The convolution of x with taps ``step`` pixels apart, of the size of x."""
-    if torch.compiler.is_compiling():  # a compiler makes copies anew by itself
-        return _convolution(x, weight, bias, step, padding)
     found: Tensor = _Convolution.apply(x, weight, bias, step, padding)
     return found
 
 
 def blurred(x: Tensor, blur: Tensor, padding: Padding) -> Tensor:
     """Every channel of x filtered along every axis; ``blur`` is symmetric, of odd length."""
-    if torch.compiler.is_compiling():
-        return _blur(pad(x, len(blur) // 2, x.ndim - 2, padding), blur)
     found: Tensor = _Blur.apply(x, blur, padding)
     return found
-
-
-def _convolution(x: Tensor, weight: Tensor, bias: Tensor, step: int, padding: Padding) -> Tensor:
-    ndim, width = x.ndim - 2, step * (weight.shape[-1] // 2)
-    return CONVOLVE[ndim](pad(x, width, ndim, padding), weight, bias, dilation=step)
 
 
 def _blur(x: Tensor, blur: Tensor) -> Tensor:
     """Filtered along every axis, without what is nearer to the border than the filter reaches."""
     ndim, channels = x.ndim - 2, x.shape[1]
-    for axis in reversed(range(ndim)):
-        shape = [1] * ndim
-        shape[axis] = len(blur)
-        x = CONVOLVE[ndim](x, blur.to(x.dtype).view(1, 1, *shape).expand(channels, 1, *shape), groups=channels)
-    return x
+    # In single precision on CPUs: oneDNN 3.x never returns from such a convolution of few channels in bfloat16.
+    y = x.float() if x.device.type == "cpu" and x.dtype in (torch.bfloat16, torch.float16) else x
+    with torch.autocast(x.device.type, enabled=False):
+        for axis in reversed(range(ndim)):
+            shape = [1] * ndim
+            shape[axis] = len(blur)
+            kernel = blur.to(y.dtype).view(1, 1, *shape).expand(channels, 1, *shape)
+            y = CONVOLVE[ndim](y, kernel, groups=channels)
+    return y.to(x.dtype)
 
 
 class _Convolution(torch.autograd.Function):
@@ -51,7 +46,8 @@ class _Convolution(torch.autograd.Function):
 
     @staticmethod
     def forward(x: Tensor, weight: Tensor, bias: Tensor, step: int, padding: Padding) -> Tensor:
-        return _convolution(x, weight, bias, step, padding)
+        ndim, width = x.ndim - 2, step * (weight.shape[-1] // 2)
+        return CONVOLVE[ndim](pad(x, width, ndim, padding), weight, bias, dilation=step)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -69,7 +65,8 @@ class _Convolution(torch.autograd.Function):
         )
         if of_x is not None:
             of_x = folded(of_x, width, ndim, ctx.padding)
-        return of_x, of_weight, grad.sum((0, *range(2, grad.ndim))), None, None
+        of_bias = grad.sum((0, *range(2, grad.ndim))) if ctx.needs_input_grad[2] else None
+        return of_x, of_weight, of_bias, None, None
 
 
 class _Blur(torch.autograd.Function):

@@ -32,15 +32,16 @@ class ChannelNorm(nn.Module):
         self.gain = nn.Parameter(torch.ones(channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        size = (x.square().mean(1, keepdim=True) + 1e-6).rsqrt()
-        return x * size * self.gain.view(-1, *[1] * (x.ndim - 2))
+        wide = x.to(torch.promote_types(x.dtype, torch.float32))  # a square of 300 is too large for float16
+        size = (wide.square().mean(1, keepdim=True) + 1e-6).rsqrt()
+        return x * size.to(x.dtype) * self.gain.view(-1, *[1] * (x.ndim - 2))
 
 
 def project_rectified(z: Scales, projection: Projection) -> Tensor:
     """``project`` of the ReLU of features; the mean keeps a byte of each for the backward pass, and not four."""
     if projection == "max":
         return torch.relu(project(z, projection))
-    if len(z) == 1 or torch.compiler.is_compiling() or not torch.is_grad_enabled():
+    if len(z) == 1 or not torch.is_grad_enabled():
         return project(tuple(torch.relu(x) for x in z), projection)
     found: Tensor = _MeanOfReLU.apply(*z)[0]
     return found
