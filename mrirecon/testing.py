@@ -207,13 +207,14 @@ def assert_scale_equivariant(
     shape: Sequence[int] = (2, 1, 128, 128),
     places: int = 0,
     border: int = 24,
+    images: Callable[[float], Tensor] | None = None,
 ) -> None:
     """Raise an AssertionError that names the scale where :func:`scale_equivariance_error` is above ``tolerance``."""
     for scale in scales:
-        error = scale_equivariance_error(f, scale, shape, places, border)
+        error = scale_equivariance_error(f, scale, shape, places, border, images)
         assert error <= tolerance, (
             f"scale {scale:g}: equivariance error {error:.2g} > {tolerance:.2g} "
-            f"({resampling_error(scale, shape, border):.1g} of it from resampling)"
+            f"({resampling_error(scale, shape, border, images):.1g} of it from resampling)"
         )
 
 

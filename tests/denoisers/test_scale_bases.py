@@ -82,9 +82,10 @@ def test_the_error_of_a_basis_is_that_of_a_lifting_convolution(basis: Basis) -> 
     def lifted(x: torch.Tensor) -> tuple[torch.Tensor, ...]:
         return lifting(torch.cat([x.real, x.imag], 1))
 
-    found = scale_equivariance_error(lifted, basis.ratio, places=1)
+    found = max(scale_equivariance_error(lifted, basis.ratio**n, places=n) for n in range(1, basis.n_scales))
     assert found <= 0.01, "the bound of a layer"
-    assert found < 1.5 * basis.error + 1e-4 and basis.error < 4 * found
+    # Much enlarged, an image has but a few pixels of the original to compare.
+    assert found < 4 * basis.error + 1e-3 and basis.error < 4 * found
 
 
 @pytest.mark.parametrize("basis", BASES)

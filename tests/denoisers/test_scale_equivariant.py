@@ -58,26 +58,31 @@ def test_an_untrained_network_is_the_identity(ndim: int, shape: tuple[int, ...],
 @pytest.mark.parametrize("basis", BASES)
 def test_features_of_an_enlarged_image_are_the_enlarged_features_one_place_further_on(basis: Basis) -> None:
     torch.manual_seed(0)
-    lifting, second = ScaleConv(2, 8, basis), ScaleConv(8, 8, basis, rectify=True)
+    lifting, second = (unit_gain(ScaleConv(*settings)) for settings in ((2, 8, basis), (8, 8, basis, 2, 1, True)))
 
     def lifted(x: Tensor) -> tuple[Tensor, ...]:
         return lifting(torch.cat([x.real, x.imag], 1))
 
-    for f, bound in ((lifted, 0.01), (lambda x: second(lifted(x)), 0.016)):
+    for f, bound in ((lifted, 0.01), (lambda x: second(lifted(x)), 0.02)):
         for places in (-1, 1, 2):
             assert_scale_equivariant(f, bound, [basis.ratio**places], places=places)
         assert scale_equivariance_error(f, basis.ratio, places=0) > 0.02, "at the same place they differ"
 
 
-def test_the_denoiser_is_three_times_as_steady_under_changes_of_scale_as_an_ordinary_one() -> None:
-    scales = (0.8, 1.25, 1.4)
-    errors = {"equivariant": 0.0, "ordinary": 0.0}
-    for seed in range(2):
+def test_the_denoiser_is_steadier_under_changes_of_scale_than_an_ordinary_one_and_not_by_its_layout_alone() -> None:
+    makers = {
+        "equivariant": lambda: ScaleEquivariant(32, 16),
+        "one scale": lambda: ScaleEquivariant(32, 32, basis=Dilated(1)),
+        "ordinary": lambda: ResNet(32),
+    }
+    logs = dict.fromkeys(makers, 0.0)
+    cases = list(product((0.8, 1.25, 2.0), range(4)))
+    for (scale, seed), (name, make) in product(cases, makers.items()):
         torch.manual_seed(seed)
-        branches = {"equivariant": unit_gain(ScaleEquivariant(32, 16)).branch, "ordinary": unit_gain(ResNet(32)).branch}
-        for scale, (name, branch) in product(scales, branches.items()):
-            errors[name] += scale_equivariance_error(branch, scale)
-    assert errors["equivariant"] < errors["ordinary"] / 3
+        error = scale_equivariance_error(unit_gain(make()).branch, scale)
+        logs[name] += float(torch.tensor(error).log()) / len(cases)
+    assert logs["equivariant"] < logs["ordinary"] - torch.tensor(5.0).log()
+    assert logs["equivariant"] < logs["one scale"] - torch.tensor(1.8).log()
 
 
 def test_a_denoiser_of_volumes_commutes_with_scale_and_an_ordinary_one_does_not() -> None:
@@ -85,9 +90,9 @@ def test_a_denoiser_of_volumes_commutes_with_scale_and_an_ordinary_one_does_not(
     ours = unit_gain(ScaleEquivariant(8, 4, n_blocks=1, ndim=3, basis=Dilated(3)))
     plain = unit_gain(ResNet(8, n_blocks=1, ndim=3))
     where = {"scales": (0.8, 1.25), "shape": (1, 1, 40, 40, 40), "border": 12}
-    assert_scale_equivariant(ours.branch, 0.06, **where)
-    with pytest.raises(AssertionError, match=r"scale 0.8: equivariance error .* > 0.06 \(.* of it from resampling\)"):
-        assert_scale_equivariant(plain.branch, 0.06, **where)
+    assert_scale_equivariant(ours.branch, 0.035, **where)
+    with pytest.raises(AssertionError, match=r"scale 0.8: equivariance error .* > 0.035 \(.* of it from resampling\)"):
+        assert_scale_equivariant(plain.branch, 0.035, **where)
 
 
 @pytest.mark.parametrize("extent", [1, 2, 3])

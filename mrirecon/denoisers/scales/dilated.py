@@ -3,12 +3,13 @@
 At scale s = ratio^i, a whole number, the taps of the finest kernel stand s pixels apart. An image enlarged by s has the
 features of the image, enlarged, exactly, and at the cost of the small kernel (as DISCO has it for such ratios: Sosnovik
 et al., BMVC 2021, arXiv:2110.10733). But such a kernel mistakes waves shorter than 2 s pixels for long ones, and so
-features change much at scales between those of the axis. Along every axis a filter g_i takes these waves away:
+features change much at scales between those of the axis. Along every axis a filter g_i weakens these waves, of 2 s
+pixels to three quarters and of s pixels to a fifth:
 
     g = argmin_g  sum_i sum_w P(w) |g_i+1(w / ratio) - g_i(w)|^2  +  rho sum_i sum_{|w| > pi / s_i} P(w) |g_i(w)|^2
 
-with g_1 = 1: the problem of :mod:`mrirecon.denoisers.scales.zoomed` for a single tap, with a larger rho. The filter is
-the same for all channels, so that it comes after the convolution, where there are few.
+with g_1 = 1 and a sum of 1, P(w) = 1 / |w|: the problem of :mod:`mrirecon.denoisers.scales.zoomed` for a single tap,
+with a larger rho. The filter is the same for all channels, so that it comes after the convolution, where there are few.
 """
 
 from __future__ import annotations
@@ -38,15 +39,18 @@ class Dilated(Basis):
         check_axis(n_scales, ratio)
         if ratio != int(ratio):
             raise InputError(f"ratio is {ratio}; taps stay on pixels for a whole number only, such as 2: see Zoomed")
-        if kernel_size < 1 or kernel_size % 2 == 0 or kernel_size > 31:
-            raise InputError(f"kernel_size is {kernel_size}; it must be odd, such as 3, so that pixels stay in place")
+        if kernel_size % 2 == 0 or not 1 <= kernel_size <= 31:
+            raise InputError(f"kernel_size is {kernel_size}; it must be odd, so that pixels stay in place, and 1 to 31")
         if ratio ** (n_scales - 1) > _FARTHEST:
             raise InputError(
                 f"{n_scales} scales of ratio {ratio} put taps {ratio ** (n_scales - 1)} pixels apart; expected at most "
                 f"{_FARTHEST}: use fewer scales"
             )
         self.n_scales, self.ratio, self.kernel_size = n_scales, int(ratio), kernel_size
-        self.check(lambda: "use fewer scales, or ratio=2")
+        self.check(lambda: "use fewer scales")
+
+    def _compared(self) -> tuple[Tensor, ...]:
+        return tuple(torch.outer(blur, blur)[None] for blur in self.blurs)  # moved, a tap differs by a phase
 
     @property
     def steps(self) -> tuple[int, ...]:

@@ -16,7 +16,6 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from mrirecon.denoisers.convolution import CONVOLVE
 from mrirecon.denoisers.scales.basis import Basis
 from mrirecon.denoisers.scales.padded import blurred, padded_convolution
 from mrirecon.denoisers.scales.padding import PADDINGS, Padding
@@ -61,8 +60,10 @@ class ScaleConv(nn.Module):
         padding: Padding = "circular",
     ) -> None:
         super().__init__()
-        if ndim not in CONVOLVE:
+        if ndim not in (2, 3):
             raise InputError(f"ndim is {ndim}; use 2 for slices or 3 for volumes and 2D + time")
+        if min(n_in, n_out) < 1:
+            raise InputError(f"{n_in} channels in and {n_out} out; expected at least 1 of each")
         if padding not in PADDINGS:
             raise InputError(f"padding={padding}; expected one of {', '.join(PADDINGS)}")
         if not 1 <= extent <= basis.n_scales:
@@ -70,9 +71,12 @@ class ScaleConv(nn.Module):
         self.ndim, self.extent, self.rectify, self.padding = ndim, extent, rectify, padding
         taps = basis.taps(ndim)
         self.n_scales, self.steps, n = basis.n_scales, basis.steps, len(taps[0])
+        # The first scale of the same taps, by scale.
+        self._same = tuple(next(j for j in range(i + 1) if taps[j] is taps[i]) for i in range(self.n_scales))
         for i, (sampled, blur) in enumerate(zip(taps, basis.blurs, strict=True)):
             # Kept in checkpoints too: weights mean nothing without the functions that they were trained with.
-            self.register_buffer(f"functions_{i}", sampled.to(torch.get_default_dtype()))
+            if self._same[i] == i:
+                self.register_buffer(f"functions_{i}", sampled.to(torch.get_default_dtype()))
             self.register_buffer(f"blur_{i}", blur.to(torch.get_default_dtype()))
         bound = (n_in * extent * n) ** -0.5  # as torch has it for an ordinary convolution
         self.weight = nn.Parameter(torch.empty(extent, n_out, n_in, n).uniform_(-bound, bound))
@@ -115,23 +119,29 @@ class ScaleConv(nn.Module):
         return super().train(mode)
 
     def _made(self) -> list[Tensor]:
-        found = []
-        for i in range(self.n_scales):
-            functions = self.get_buffer(f"functions_{i}")
+        made: dict[tuple[int, int, int], Tensor] = {}
+        keys = []
+        for i, same in enumerate(self._same):
             seen, before = self._seen(i), (self.extent - 1) // 2
-            weight = self.weight[seen.start - i + before : seen.stop - i + before]
-            weight = weight.movedim(0, 1).flatten(1, 2)  # (out, scales * in, n)
-            kernel = (weight @ functions.flatten(1)).unflatten(-1, functions.shape[1:])
-            # oneDNN is faster with channels last, as in ResNet.
-            found.append(kernel.contiguous(memory_format=torch.channels_last) if self.ndim == 2 else kernel)
-        return found
+            keys.append((same, seen.start - i + before, seen.stop - i + before))
+            if keys[-1] not in made:
+                made[keys[-1]] = self._kernel(*keys[-1])
+        return [made[key] for key in keys]
+
+    def _kernel(self, i: int, first: int, after: int) -> Tensor:
+        """Of the functions of scale i and of the weights for some of the scales seen."""
+        functions = self.get_buffer(f"functions_{i}")
+        weight = self.weight[first:after].movedim(0, 1).flatten(1, 2)  # (out, scales * in, n)
+        kernel = (weight @ functions.flatten(1)).unflatten(-1, functions.shape[1:])
+        # oneDNN is faster with channels last, as in ResNet.
+        return kernel.contiguous(memory_format=torch.channels_last) if self.ndim == 2 else kernel
 
     def _seen(self, i: int) -> slice:
         """The scales that the result at scale i sees."""
         return slice(max(i - (self.extent - 1) // 2, 0), min(i + self.extent // 2 + 1, self.n_scales))
 
     def extra_repr(self) -> str:
-        sizes = ", ".join(str(self.get_buffer(f"functions_{i}").shape[-1]) for i in range(self.n_scales))
+        sizes = ", ".join(str(self.get_buffer(f"functions_{i}").shape[-1]) for i in self._same)
         steps = ", ".join(map(str, self.steps))
         shape = f"{tuple(self.weight.shape)}, kernels of {sizes} taps, {steps} pixels apart"
         return f"{shape}, extent={self.extent}, padding={self.padding}"

@@ -6,7 +6,8 @@ ordinary convolution. At scale i, tap q becomes along every axis the column q of
     Z = argmin_Z  sum_iq sum_w P(w) |Z_i+1,q^(w / ratio) - Z_iq^(w)|^2
                 + rho sum_iq sum_{|w| > pi / s_i} P(w) |Z_iq^(w)|^2
 
-with P(w) = 1 / |w| the share of images at frequency w along an axis. The first term is the error of equivariance of
+with columns of sum 1, so that constants stay what they are, s_i the scale, and P(w) = 1 / |w| the share of images at
+frequency w along an axis. The first term is the error of equivariance of
 neighbouring scales. The second keeps coarse kernels from amplifying waves on which nothing compares them with finer
 ones. It is one small linear system, where DISCO (Sosnovik et al., BMVC 2021, arXiv:2110.10733) trains on images.
 """
@@ -46,8 +47,10 @@ class Zoomed(Basis):
         kernel_sizes: Sequence[int] | None = None,
     ) -> None:
         check_axis(n_scales, ratio)
-        if kernel_size < 1 or kernel_size % 2 == 0 or kernel_size > _LARGEST:
-            raise InputError(f"kernel_size is {kernel_size}; it must be odd, such as 3, so that pixels stay in place")
+        if kernel_size % 2 == 0 or not 1 <= kernel_size <= _LARGEST:
+            raise InputError(
+                f"kernel_size is {kernel_size}; it must be odd, so that pixels stay in place, and 1 to {_LARGEST}"
+            )
         self.n_scales, self.ratio = n_scales, ratio
         enough = enough_pixels(kernel_size, n_scales, ratio)
         self._sizes: tuple[int, ...] = enough if kernel_sizes is None else tuple(kernel_sizes)
