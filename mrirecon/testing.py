@@ -135,9 +135,9 @@ def gradient(f: Callable[[Tensor], Tensor], at: Tensor, direction: Tensor) -> Te
 def scale_equivariance_error(
     f: Callable[[Tensor], Tensor | tuple[Tensor, ...]],
     scale: float,
-    shape: Sequence[int] = (2, 1, 128, 128),
+    shape: Sequence[int] = (2, 1, 144, 144),
     places: int = 0,
-    border: int = 24,
+    border: int = 32,
     images: Callable[[float], Tensor] | None = None,
 ) -> float:
     """||L f(x) - f(L x)||^2 / ||L f(x)||^2, where L enlarges by ``scale`` about the centre.
@@ -153,7 +153,7 @@ def scale_equivariance_error(
         shape: of the images.
         places: of a tuple f(L x), how many places further along it what f(x) has at a place is expected: 1 where
             ``scale`` is the ratio of the axis. What one of the two lacks is left out.
-        border: pixels left out on every side; at least the reach of f.
+        border: pixels left out on every side; at least the reach of f, which is 32 of the default ScaleEquivariant.
         images: makes the images for a band, in parts of the Nyquist frequency; complex64 of 1 / f spectrum on the CPU
             unless given. For an f on another device, or of another type, ``lambda band: natural_images(shape,
             band).to("cuda")`` with ``mrirecon.denoisers.scales.resampling.natural_images``.
@@ -188,8 +188,8 @@ def scale_equivariance_error(
 
 def resampling_error(
     scale: float,
-    shape: Sequence[int] = (2, 1, 128, 128),
-    border: int = 24,
+    shape: Sequence[int] = (2, 1, 144, 144),
+    border: int = 32,
     images: Callable[[float], Tensor] | None = None,
 ) -> float:
     """What :func:`scale_equivariance_error` is of a ReLU, which commutes with L: the part that is not due to f."""
@@ -204,9 +204,9 @@ def assert_scale_equivariant(
     f: Callable[[Tensor], Tensor | tuple[Tensor, ...]],
     tolerance: float,
     scales: Sequence[float] = (0.7, 0.8, 0.9, 1.1, 1.25, 1.4),
-    shape: Sequence[int] = (2, 1, 128, 128),
+    shape: Sequence[int] = (2, 1, 144, 144),
     places: int = 0,
-    border: int = 24,
+    border: int = 32,
     images: Callable[[float], Tensor] | None = None,
 ) -> None:
     """Raise an AssertionError that names the scale where :func:`scale_equivariance_error` is above ``tolerance``."""

@@ -18,7 +18,8 @@ with a 95 % interval over volumes, or, for the measured slice, over the offsets 
 nothing of other scans.
 
 Every run is a `mrirecon fit` in a process of its own, killed and started again at will: finished ones are lines of JSON
-beside the report, with the words that train them; an unfinished one is resumed.
+beside the report, with the words that train them; an unfinished one is resumed. The config.yaml in the folder of a run
+is its card: `mrirecon fit -c FOLDER/RUN/config.yaml` trains it again.
 """
 
 from __future__ import annotations

@@ -60,7 +60,7 @@ def _resized(x: Tensor, shape: tuple[int, ...]) -> Tensor:
     """The last two axes cut, or padded with zeros, about index n // 2, where zero frequency and zero position lie."""
     for axis, n in zip((-2, -1), shape, strict=True):
         before = n // 2 - x.shape[axis] // 2
-        if before < 0 or n < x.shape[axis]:
+        if n < x.shape[axis]:
             x = x.narrow(axis, -before, n)
         elif n > x.shape[axis]:
             sides = [before, n - before - x.shape[axis]]

@@ -28,7 +28,8 @@ class ScaleEquivariant(Denoiser):
 
     With its default sizes it keeps as much for the backward pass as a ResNet of 64 channels and 2 blocks: for every
     block ``channels`` and ``hidden`` features and, for each scale, a byte of each of the latter; and ``channels`` in
-    the end. Its last convolution starts at zero, so an untrained network is the identity.
+    the end. More is kept with ``second``, with an ``extent`` above 1 and with the projection ``max``. The last
+    convolution starts at zero, so an untrained network is the identity.
 
     Args:
         channels: features between blocks.

@@ -111,7 +111,8 @@ def measure(size: int = SIZE, seeds: int = SEEDS, trainings: int = TRAININGS, up
     ]
     for name, found in ((DEFAULT, trained), ("one scale", single), (f"{DEFAULT}, white noise", white)):
         ours, plain = found.psnr.values()
-        rows.append({"table": "trained", "denoiser": name, "PSNR": ours, "of the ResNet": plain})
+        psnr: dict[str, str | float] = {"PSNR": ours, "of the ResNet": plain, "apart at most": found.apart}
+        rows.append({"table": "trained", "denoiser": name, **psnr})
     row = next(r for r in costs if r["denoiser"] == DEFAULT)
     ratios = (ratio(random[DEFAULT], random[REFERENCE]), ratio(trained.equivariant, trained.ordinary))
     goals = {

@@ -1,7 +1,10 @@
 """Convolutions of padded images that keep the image for the backward pass, and not its padded copies.
 
 Autograd would keep a copy for every scale, each larger than the image; a blur, which is linear and has no weights,
-needs nothing at all.
+needs nothing at all. Derivatives are for the backward pass, of any order; forward mode there is none.
+
+Near a border that is not periodic a blurred convolution is not the one with the functions of the basis: its result goes
+on beyond the border by itself, as ``padding`` says.
 """
 
 from __future__ import annotations

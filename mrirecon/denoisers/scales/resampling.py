@@ -17,7 +17,7 @@ def resampled(x: Tensor, scale: float, ndim: int = 2) -> Tensor:
 
     What a scale below 1 would move beyond the Nyquist frequency is left out.
     """
-    z = low_passed(x, min(1.0, scale), ndim)
+    z = low_passed(x, scale, ndim) if scale < 1 else x * (1 + 0j)
     for axis in range(-ndim, 0):
         z = (z.movedim(axis, -1) @ _interpolation(x.shape[axis], scale, z).T).movedim(-1, axis)
     return z if x.is_complex() else z.real
