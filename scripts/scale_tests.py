@@ -43,7 +43,7 @@ class Scans:
     anatomy: str = "head"
     base: float = 0.7
     volumes: tuple[int, ...] = (1, 2, 4, 8, 16)
-    val: int = 3
+    val: int = 6
     test: int = 8
     shifts: tuple[float, ...] = (0.7, 0.8, 0.9, 1.1, 1.25, 1.4)
     measured: int = 256

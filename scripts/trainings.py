@@ -34,12 +34,15 @@ class Trainings:
             raise InputError(f"{lines.path} has results of other settings; move it away, or name another file")
         folder.mkdir(parents=True, exist_ok=True)
 
-    def curve(self, name: str, words: Sequence[str], every: int, card: dict[str, Any]) -> dict[int, float]:
+    def curve(
+        self, name: str, words: Sequence[str], every: int, card: dict[str, Any] | None = None
+    ) -> dict[int, float]:
         """Train; the validation PSNR by the number of updates.
 
         words: of `mrirecon fit`. every: epochs from one validation to the next. card: more settings; to its callbacks
             comes the one that keeps the weights.
         """
+        card = card or {}
         key = f"{name} | curve"
         if key not in self.lines.done:
             run = self.run(name)
