@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from itertools import product
 from pathlib import Path
@@ -34,6 +35,7 @@ from tests.conftest import posed
 
 SMALL = Zoomed(2, 1.5)
 BASES = [Dilated(), Zoomed()]
+Kept = Callable[[Callable[[Tensor], Tensor], Tensor], int]
 
 
 def random(shape: tuple[int, ...], dtype: torch.dtype = torch.complex64, seed: int = 0) -> Tensor:
@@ -228,21 +230,15 @@ def test_kernels_are_made_once_while_only_evaluated_and_anew_for_new_weights() -
     assert relative_error(net(x), net.train()(x)) < 1e-6
 
 
-def kept(net: Callable[[Tensor], Tensor], x: Tensor) -> int:
-    """Bytes kept for the backward pass."""
-    storages: dict[int, int] = {}
-
-    def keep(y: Tensor) -> Tensor:
-        storages[y.untyped_storage().data_ptr()] = y.untyped_storage().nbytes()
-        return y
-
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda y: y):
-        result = net(x)  # and with it all that is kept
-    assert result.requires_grad
-    return sum(storages.values())
+@pytest.fixture
+def kept(monkeypatch: pytest.MonkeyPatch) -> Kept:
+    """Bytes kept for the backward pass, as the benchmark counts them."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "scripts"))
+    measure = importlib.import_module("benchmarks.measure")
+    return lambda net, x: int(measure.kept_bytes(lambda: net(x), ()))
 
 
-def test_as_much_is_kept_for_the_backward_pass_as_by_an_ordinary_network_of_as_many_features() -> None:
+def test_as_much_is_kept_for_the_backward_pass_as_by_an_ordinary_network_of_as_many_features(kept: Kept) -> None:
     x = random((1, 1, 200, 200))
     assert kept(denoiser(channels=32, hidden=16), x) < 1.01 * kept(ResNet(32), x)
 
@@ -319,7 +315,7 @@ def test_layers_for_networks_of_your_own() -> None:
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch, by torch
-def test_it_compiles_without_a_break_in_the_graph_and_keeps_no_more() -> None:
+def test_it_compiles_without_a_break_in_the_graph_and_keeps_no_more(kept: Kept) -> None:
     net = denoiser(channels=8, hidden=4, basis=Dilated(3))
     x = random((1, 1, 48, 48))
     compiled = torch.compile(net, backend="aot_eager_decomp_partition", fullgraph=True)
