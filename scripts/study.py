@@ -71,7 +71,6 @@ def cropped(scan: Path, path: Path, shape: tuple[int, int]) -> Path:
     kspace = whole[None, :, top : top + shape[0], left : left + shape[1]]
     images = np.fft.fftshift(np.fft.ifft2(np.fft.ifftshift(kspace, (-2, -1)), norm="ortho"), (-2, -1))
     rss = np.sqrt((np.abs(images) ** 2).sum(1)).astype(np.float32)
-    path.unlink(missing_ok=True)
     header = ismrmrd_header(shape, shape)
     write_volume(path, kspace, reconstruction_rss=rss, header=header, attrs={"acquisition": "AXT2"})
     return path
