@@ -144,15 +144,23 @@ def test_a_block_is_what_it_is_said_to_be(ndim: int, projection: Literal["mean",
     assert relative_error(block(x), x + wanted) < 1e-13
 
 
-@pytest.mark.parametrize(("ndim", "shape"), [(2, (21, 20)), (3, (10, 9, 11))])
-def test_taps_with_holes_and_a_blur_are_the_functions_of_the_basis(ndim: int, shape: tuple[int, ...]) -> None:
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("shape", [(1, 2, 21, 20), (1, 2, 20, 21), (2, 2, 20, 20), (2, 2, 10, 9, 8)])
+def test_taps_with_holes_and_a_blur_are_the_functions_of_the_basis(shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    ndim = len(shape) - 2
     basis = Dilated(3 if ndim == 2 else 2)
-    layer = ScaleConv(2, 3, basis, ndim).double()
-    x = torch.randn(1, 2, *shape, dtype=torch.float64)
+    layer = ScaleConv(2, 3, basis, ndim).to(dtype)
+    x = torch.randn(shape, dtype=dtype)
+    x = x.contiguous(memory_format=torch.channels_last) if ndim == 2 else x
     for found, functions in zip(layer(x), basis.functions(ndim), strict=True):
-        kernel = torch.einsum("oin,n...->oi...", layer.weight[0], functions)
+        kernel = torch.einsum("oin,n...->oi...", layer.weight[0], functions.to(dtype))
         padded = torch.nn.functional.pad(x, [kernel.shape[-1] // 2] * 2 * ndim, mode="circular")
-        assert relative_error(found, CONVOLVE[ndim](padded, kernel, layer.bias)) < 1e-6  # functions in single precision
+        wanted = CONVOLVE[ndim](padded, kernel, layer.bias)
+        assert relative_error(found, wanted) < 1e-6  # functions in single precision
+        direction = torch.randn_like(wanted)
+        of_weights = (torch.autograd.grad(y, layer.parameters(), direction, retain_graph=True) for y in (found, wanted))
+        for one, other in zip(*of_weights, strict=True):
+            assert relative_error(one, other) < 1e-5
 
 
 @pytest.mark.parametrize("padding", PADDINGS)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from mrirecon.denoisers.scales.basis import Basis
 from mrirecon.denoisers.scales.padded import blurred, padded_convolution
-from mrirecon.denoisers.scales.padding import PADDINGS, Padding
+from mrirecon.denoisers.scales.padding import PADDINGS, Padding, pad
 from mrirecon.errors import InputError
 
 Scales = tuple[Tensor, ...]
@@ -86,17 +86,22 @@ class ScaleConv(nn.Module):
     def forward(self, z: Tensor | Scales) -> Scales:
         if self.rectify:
             z = torch.relu(z) if isinstance(z, Tensor) else tuple(torch.relu(x) for x in z)
+        shared = isinstance(z, Tensor) and self.extent == 1
         if isinstance(z, Tensor):
             z = (z,) * self.n_scales
         if len(z) != self.n_scales:
             raise InputError(
                 f"features at {len(z)} scales for a convolution over {self.n_scales}; see mrirecon.denoisers.scales"
             )
+        kernels = self.kernels()
+        reach = [step * (kernel.shape[-1] // 2) for step, kernel in zip(self.steps, kernels, strict=True)]
         found = []
-        for i, kernel in enumerate(self.kernels()):
+        for i, kernel in enumerate(kernels):
             near, blur = z[self._seen(i)], self.get_buffer(f"blur_{i}")
             x = near[0] if len(near) == 1 else torch.cat(near, 1)
-            x = padded_convolution(x, kernel, self.bias, self.steps[i], self.padding)
+            if i == 0 or not shared:
+                wide = pad(x.detach(), max(reach) if shared else reach[i], self.ndim, self.padding)
+            x = padded_convolution(x, wide, kernel, self.bias, self.steps[i], self.padding)
             found.append(x if len(blur) == 1 else blurred(x, blur, self.padding))
         return tuple(found)
 

@@ -41,10 +41,19 @@ def project_rectified(z: Scales, projection: Projection) -> Tensor:
     """``project`` of the ReLU of features; the mean keeps a byte of each for the backward pass, and not four."""
     if projection == "max":
         return torch.relu(project(z, projection))
-    if len(z) == 1 or not torch.is_grad_enabled():
-        return project(tuple(torch.relu(x) for x in z), projection)
+    if len(z) == 1:
+        return torch.relu(z[0])
+    if not torch.is_grad_enabled():
+        return _mean_of_relu(z)
     found: Tensor = _MeanOfReLU.apply(*z)[0]
     return found
+
+
+def _mean_of_relu(z: Scales) -> Tensor:
+    mean = torch.relu(z[0])
+    for x in z[1:]:
+        mean.add_(torch.relu(x))
+    return mean.div_(len(z))
 
 
 class _MeanOfReLU(torch.autograd.Function):
@@ -52,11 +61,8 @@ class _MeanOfReLU(torch.autograd.Function):
 
     @staticmethod
     def forward(*z: Tensor) -> tuple[Tensor, ...]:
-        mean = torch.relu(z[0])
-        for x in z[1:]:
-            mean.add_(torch.relu(x))
         # As bytes, since torch multiplies by these three times as fast as by booleans.
-        return mean.div_(len(z)), *((x > 0).view(torch.uint8) for x in z)
+        return _mean_of_relu(z), *((x > 0).view(torch.uint8) for x in z)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Scales, output: tuple[Tensor, ...]) -> None:
