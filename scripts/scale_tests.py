@@ -22,6 +22,7 @@ from mrirecon.errors import InputError
 from mrirecon.physics.sampling import Sampling
 
 USUAL, ANATOMY, PIXELS, MEASURED = "in distribution", "anatomy", "pixel size", "measured"
+VALIDATION = "validation"
 SAMPLING = Sampling("equispaced_fraction", (4.0,), (0.08,))
 
 
@@ -95,14 +96,14 @@ class Data:
         folder.mkdir(parents=True, exist_ok=True)
         most = max(scans.volumes)
         whole = self._simulate("multicoil_train", "train", most, scans.base, 1.0)
-        self._simulate("multicoil_val", "val", scans.val, scans.base, 1.0)
+        validation = self._simulate("multicoil_val", "val", scans.val, scans.base, 1.0)
         for n in scans.volumes:
             self.training(n).mkdir(exist_ok=True)
             for i in range(most):
                 link = self.training(n) / f"{i:02d}.h5"
                 if not link.is_symlink():
                     link.symlink_to(Path("..") / whole.name / list_volumes(whole)[i % n].name)
-        self._simulated = {
+        self._simulated = {VALIDATION: validation} | {
             name: self._simulate(name.replace(" ", "_"), "test", scans.test, *geometry)
             for name, geometry in scans.simulated.items()
         }
@@ -128,7 +129,8 @@ class Data:
         ]
 
     def slices(self, name: str) -> Iterator[Slice]:
-        """The slices of a test: of volume after volume, with the masks of their names; or one at every mask's offset.
+        """The slices of a test or of the validation, volume after volume, with the masks of their names; of a measured
+        test the slice at every offset of the mask.
 
         A volume has its name, and so its mask, in all tests.
         """
@@ -141,7 +143,7 @@ class Data:
 
     def slices_of_tests(self) -> float:
         """How many slices of the simulated size have the pixels of all tests."""
-        simulated = len(self._simulated) * self.scans.test * self.scans.slices
+        simulated = len(self.scans.simulated) * self.scans.test * self.scans.slices
         pixels = sum(one.kspace.shape[-1] ** 2 for offsets in self._measured.values() for one in offsets)
         return simulated + pixels / self.scans.size**2
 

@@ -72,8 +72,12 @@ def test_the_study_scores_every_setting_and_goes_on_where_it_stopped(study, scan
     assert table.count("| measured 0.7 |") == 2 and "| 2 volumes |" in table
 
     lines = (tmp_path / "out.jsonl").read_text().splitlines(keepends=True)
-    runs = [line["scores"]["words"] for line in map(json.loads, lines) if "words" in line["scores"]]
-    assert sum("--data.scales" in words for words in runs) == len(runs) / 2 == 4
+    results = [json.loads(line)["scores"] for line in lines]
+    runs = [result for result in results if isinstance(result, dict) and "words" in result]
+    assert sum("--data.scales" in one["words"] for one in runs) == len(runs) / 2 == 4
+    for one in runs:
+        assert len(one["validation"]) == 2
+        assert [one["best"], max(psnr for _, psnr in one["validation"])] in one["validation"]
     (tmp_path / "out.jsonl").write_text("".join(lines[:-1]) + lines[-1][:40])  # killed while writing the last scores
     for room in ("scale_tests", "trainings"):
         monkeypatch.setattr(sys.modules[room], "command", lambda *words: pytest.fail("made again"))
