@@ -171,7 +171,7 @@ def equivariance(report: dict) -> str:
 
 
 def scale_study(report: dict) -> str:
-    """Both networks in distribution, then what the equivariant one has more than the ordinary one in each test."""
+    """All networks in distribution, then what the equivariant one has more than the ordinary one in each test."""
     rows = {(r["network"], r["augmented"], r["volumes"]): r for r in report["rows"]}
     networks, volumes = (list(dict.fromkeys(key[i] for key in rows)) for i in (0, 2))
     kinds = [(network, augmented) for network in networks for augmented in (False, True)]
@@ -190,6 +190,9 @@ def scale_study(report: dict) -> str:
         lines += ["", f"| {title} | {' | '.join(heads)} |", "|---" * (len(found) + 1) + "|"]
         for test in (name for name in found[0] if name not in ("augmented", "volumes")):
             lines.append(f"| {test} | {' | '.join(against(r[test]['psnr']) for r in found)} |")
+        control = [r for r in report["equivariant_minus_one_scale"] if r["augmented"] == augmented]
+        cells = [against(r["in distribution"]["psnr"]) for r in control]
+        lines.append(f"| in distribution, minus one scale | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
+from functools import partial, reduce
+from operator import getitem
 from statistics import median
 
 import torch
@@ -24,18 +25,20 @@ from mrirecon.unrolled import Unrolled
 class Network:
     """The network of a card in another size.
 
-    hidden: features of a scale-equivariant block at each scale; None for a network that has none.
+    hidden, n_scales: features of a scale-equivariant block at each scale, and its scales; None: as in the card.
     """
 
     card: str
     channels: int
     hidden: int | None = None
+    n_scales: int | None = None
     steps: int = 5
 
     @property
     def sizes(self) -> dict[str, int]:
         """Of the denoiser, by the words of the card."""
-        return {"channels": self.channels} | ({} if self.hidden is None else {"hidden": self.hidden})
+        sizes = {"channels": self.channels, "hidden": self.hidden, "basis.init_args.n_scales": self.n_scales}
+        return {key: size for key, size in sizes.items() if size is not None}
 
     def words(self) -> list[str]:
         prefix = "--model.net.init_args"
@@ -48,15 +51,18 @@ class Network:
         path = locate(self.card)
         net = yaml.safe_load(path.read_text())["model"]["net"]
         net["init_args"]["n_steps"] = self.steps
-        net["init_args"]["denoiser"]["init_args"] |= self.sizes
+        for key, size in self.sizes.items():
+            *rooms, last = key.split(".")
+            reduce(getitem, rooms, net["init_args"]["denoiser"]["init_args"])[last] = size
         return build(net, path)
 
 
 # Of as many bytes for the backward pass, within 2 %.
-ORDINARY, EQUIVARIANT = "ordinary", "scale-equivariant"
+ORDINARY, EQUIVARIANT, ONE_SCALE = "ordinary", "scale-equivariant", "one scale"
 NETWORKS = {
     ORDINARY: Network("models/pgd_resnet", 24),
     EQUIVARIANT: Network("models/pgd_scale_equivariant", 24, 12),
+    ONE_SCALE: Network("models/pgd_scale_equivariant", 24, 24, 1),
 }
 
 

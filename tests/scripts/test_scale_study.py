@@ -28,6 +28,7 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     tiny = {
         script.ORDINARY: networks.Network("models/pgd_resnet", 2, steps=1),
         script.EQUIVARIANT: networks.Network("models/pgd_scale_equivariant", 2, 1, steps=1),
+        script.ONE_SCALE: networks.Network("models/pgd_scale_equivariant", 2, 2, 1, steps=1),
     }
     monkeypatch.setattr(script, "NETWORKS", tiny)
     scans = tests.Scans(
@@ -54,19 +55,20 @@ def test_the_study_scores_every_setting_and_goes_on_where_it_stopped(study, scan
         return study.main()
 
     assert run("--part", "2/2") == 0
-    assert not (tmp_path / "out.json").exists() and (tmp_path / "out.jsonl").read_text().count('"words"') == 4
+    assert not (tmp_path / "out.json").exists() and (tmp_path / "out.jsonl").read_text().count('"words"') == 6
     with pytest.raises(SystemExit):
         run("--part", "3/2")
     assert run() == 0
     report = json.loads((tmp_path / "out.json").read_text())
     tests = ["in distribution", "anatomy 1.4", "pixel size 1.4", "measured 0.7", "measured 1"]
-    assert len(report["rows"]) == 2 * 2 * 2
+    assert len(report["rows"]) == 3 * 2 * 2
     for row in report["rows"]:
         assert list(row["scores"]) == tests
         assert all(np.isfinite(s["mean"]) for scores in row["scores"].values() for s in scores.values())
         assert max(row["best"]) <= report["most_updates"] == 2 * 2, "each training set has epochs of two slices"
-    for differences in (report["equivariant_minus_ordinary"], report["augmented_minus_plain"]):
-        assert len(differences) == 4 and all(set(tests) < set(difference) for difference in differences)
+    for one, n in (("equivariant_minus_ordinary", 4), ("equivariant_minus_one_scale", 4), ("augmented_minus_plain", 6)):
+        differences = report[one]
+        assert len(differences) == n and all(set(tests) < set(difference) for difference in differences)
     assert (tmp_path / "out.png").stat().st_size > 10_000
     table = importlib.import_module("readme_tables").scale_study(report)
     assert table.count("| measured 0.7 |") == 2 and "| 2 volumes |" in table
@@ -74,7 +76,7 @@ def test_the_study_scores_every_setting_and_goes_on_where_it_stopped(study, scan
     lines = (tmp_path / "out.jsonl").read_text().splitlines(keepends=True)
     results = [json.loads(line)["scores"] for line in lines]
     runs = [result for result in results if isinstance(result, dict) and "words" in result]
-    assert sum("--data.scales" in one["words"] for one in runs) == len(runs) / 2 == 4
+    assert sum("--data.scales" in one["words"] for one in runs) == len(runs) / 2 == 6
     for one in runs:
         assert len(one["validation"]) == 2
         assert [one["best"], max(psnr for _, psnr in one["validation"])] in one["validation"]
