@@ -3,8 +3,7 @@
 All have two blocks. The reference is a ResNet of 64 channels. The others keep as much memory for the backward pass, but
 for one ResNet that has as many weights as the scale-equivariant denoiser of the model cards. ``arithmetic`` counts the
 multiplications of the forward pass relative to the reference, ``uncropped`` with all kernels as large as the largest,
-and none with holes;
-``train`` and ``infer`` are times relative to it, and ``per arithmetic`` their quotients.
+and none with holes; ``train`` and ``infer`` are times relative to it, and ``per arithmetic`` their quotients.
 """
 
 from __future__ import annotations

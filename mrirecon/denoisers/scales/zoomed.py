@@ -7,9 +7,9 @@ ordinary convolution. At scale i, tap q becomes along every axis the column q of
                 + rho sum_iq sum_{|w| > pi / s_i} P(w) |Z_iq^(w)|^2
 
 with columns of sum 1, so that constants stay what they are, s_i the scale, and P(w) = 1 / |w| the share of images at
-frequency w along an axis. The first term is the error of equivariance of
-neighbouring scales. The second keeps coarse kernels from amplifying waves on which nothing compares them with finer
-ones. It is one small linear system, where DISCO (Sosnovik et al., BMVC 2021, arXiv:2110.10733) trains on images.
+frequency w along an axis. The first term is the error of equivariance of neighbouring scales. The second keeps coarse
+kernels from amplifying waves on which nothing compares them with finer ones. It is one small linear system, where DISCO
+(Sosnovik et al., BMVC 2021, arXiv:2110.10733) trains on images.
 """
 
 from __future__ import annotations
