@@ -45,7 +45,7 @@ class Scans:
     base: float = 0.7
     volumes: tuple[int, ...] = (1, 2, 4, 8, 16)
     val: int = 6
-    test: int = 8
+    test: int = 24
     shifts: tuple[float, ...] = (0.7, 0.8, 0.9, 1.1, 1.25, 1.4)
     measured: int = 256
     crops: tuple[float, ...] = (0.5, 0.7, 0.8, 0.9, 1.0)
