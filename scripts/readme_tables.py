@@ -11,6 +11,7 @@ from statistics import fmean
 from measured_scan import markdown
 
 ROOT = Path(__file__).resolve().parents[1]
+UNITS, DIGITS = {"psnr": "PSNR in dB", "ssim": "SSIM"}, {"psnr": 2, "ssim": 3}
 
 
 def main() -> int:
@@ -109,11 +110,11 @@ def greedy_study(report: dict) -> str:
     return "\n".join(lines)
 
 
-def against(difference: dict | None) -> str:
+def against(difference: dict | None, score: str = "psnr") -> str:
     if difference is None:
         return ""
-    low, high = difference["interval"]
-    return f"{difference['mean']:+.2f} [{low:+.2f}, {high:+.2f}] {difference['verdict']}"
+    mean, low, high = (f"{x:+.{DIGITS[score]}f}" for x in (difference["mean"], *difference["interval"]))
+    return f"{mean} [{low}, {high}] {difference['verdict']}"
 
 
 def kills(report: dict) -> str:
@@ -158,9 +159,8 @@ def equivariance(report: dict) -> str:
     rows = [r for r in report["rows"] if r["table"] == "equivariance"]
     scales = list(dict.fromkeys(r["scale"] for r in rows))
     lines = [f"| weights | error | {' | '.join(f'x {s:g}' for s in scales)} |", "|---" * (len(scales) + 2) + "|"]
-    for weights in dict.fromkeys(r["weights"] for r in rows):
-        of = [r for r in rows if r["weights"] == weights]
-        name = "one scale" if "one scale" in weights else "scale-equivariant"
+    for weights, name in dict.fromkeys((r["weights"], r["denoiser"]) for r in rows):
+        of = [r for r in rows if (r["weights"], r["denoiser"]) == (weights, name)]
         for first, who, key in ((weights, "ResNet", "ResNet"), ("", name, "equivariant")):
             lines.append(f"| {first} | {who} | {' | '.join(f'{r[key]:.4f}' for r in of)} |")
         spread = [f"{r['ratio']:.2f} ({r['least']:.2f} to {r['most']:.2f})" for r in of]
@@ -171,7 +171,7 @@ def equivariance(report: dict) -> str:
 
 
 def scale_study(report: dict) -> str:
-    """All networks in distribution, then what the equivariant one has more than the ordinary one in each test."""
+    """All networks in distribution, then what the equivariant one has more than the others in groups of tests."""
     rows = {(r["network"], r["augmented"], r["volumes"]): r for r in report["rows"]}
     networks, volumes = (list(dict.fromkeys(key[i] for key in rows)) for i in (0, 2))
     kinds = [(network, augmented) for network in networks for augmented in (False, True)]
@@ -180,19 +180,19 @@ def scale_study(report: dict) -> str:
     for n in volumes:
         cells = []
         for kind in kinds:
-            psnr, ssim = (rows[*kind, n]["scores"]["in distribution"][score] for score in ("psnr", "ssim"))
-            cells.append(f"{spread(psnr, 2)} dB, {spread(ssim, 3)}")
+            psnr, ssim = (
+                spread(rows[*kind, n]["scores"]["in distribution"][score], n_) for score, n_ in DIGITS.items()
+            )
+            cells.append(f"{psnr} dB, {ssim}")
         lines.append(f"| {n} volume{'s' * (n > 1)} | {' | '.join(cells)} |")
-    for augmented in (False, True):
-        found = [r for r in report["equivariant_minus_ordinary"] if r["augmented"] == augmented]
-        title = f"scale-equivariant minus ordinary{', both augmented' if augmented else ''}: PSNR in dB [95 %]"
-        heads = [f"{r['volumes']} volume{'s' * (r['volumes'] > 1)}" for r in found]
-        lines += ["", f"| {title} | {' | '.join(heads)} |", "|---" * (len(found) + 1) + "|"]
-        for test in (name for name in found[0] if name not in ("augmented", "volumes")):
-            lines.append(f"| {test} | {' | '.join(against(r[test]['psnr']) for r in found)} |")
-        control = [r for r in report["equivariant_minus_one_scale"] if r["augmented"] == augmented]
-        cells = [against(r["in distribution"]["psnr"]) for r in control]
-        lines.append(f"| in distribution, minus one scale | {' | '.join(cells)} |")
+    for other, score in (("ordinary", "psnr"), ("ordinary", "ssim"), ("one scale", "psnr")):
+        for augmented in (False, True):
+            found = [r for r in report[f"equivariant_minus_{other.replace(' ', '_')}"] if r["augmented"] == augmented]
+            title = f"scale-equivariant minus {other}{', both augmented' if augmented else ''}: {UNITS[score]} [95 %]"
+            heads = [f"{r['volumes']} volume{'s' * (r['volumes'] > 1)}" for r in found]
+            lines += ["", f"| {title} | {' | '.join(heads)} |", "|---" * (len(found) + 1) + "|"]
+            for group in found[0]["groups"]:
+                lines.append(f"| {group} | {' | '.join(against(r['groups'][group][score], score) for r in found)} |")
     return "\n".join(lines)
 
 

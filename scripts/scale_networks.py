@@ -57,7 +57,7 @@ class Network:
         return build(net, path)
 
 
-# Of as many bytes for the backward pass, within 2 %.
+# Of as many bytes for the backward pass, within 2 % of the ordinary one's.
 ORDINARY, EQUIVARIANT, ONE_SCALE = "ordinary", "scale-equivariant", "one scale"
 NETWORKS = {
     ORDINARY: Network("models/pgd_resnet", 24),

@@ -272,14 +272,19 @@ class Study:
         return found
 
     def difference(self, one: Setting, other: Setting, seeds: int) -> Line:
-        """Paired differences of both scores in every test."""
-        return {"volumes": one.volumes} | {
-            test: {
-                name: paired(self.values(one, test, i, seeds) - self.values(other, test, i, seeds))
-                for i, name in enumerate(SCORES)
-            }
-            for test in self.protocol.scans.names
+        """Paired differences of both scores in every test, and of their means over groups of tests."""
+        scans = self.protocol.scans
+        apart = {
+            (test, name): self.values(one, test, i, seeds) - self.values(other, test, i, seeds)
+            for test in scans.names
+            for i, name in enumerate(SCORES)
         }
+        tests = {test: {name: paired(apart[test, name]) for name in SCORES} for test in scans.names}
+        groups = {
+            group: {name: paired(np.mean([apart[test, name] for test in tests], axis=0)) for name in SCORES}
+            for group, tests in scans.groups.items()
+        }
+        return {"volumes": one.volumes, **tests, "groups": groups}
 
 
 def cpu_seconds() -> float:

@@ -67,6 +67,17 @@ class Scans:
         """Of all tests."""
         return [*self.simulated, *(named(MEASURED, s) for s in self.crops)]
 
+    @property
+    def groups(self) -> dict[str, list[str]]:
+        """Tests that are told as one, with their names."""
+        found = {USUAL: [USUAL]}
+        for shift in (ANATOMY, PIXELS):
+            found[f"{shift}, smaller"] = [named(shift, s) for s in self.shifts if s < 1]
+            found[f"{shift}, larger"] = [named(shift, s) for s in self.shifts if s > 1]
+        found[f"{MEASURED}, larger pixels"] = [named(MEASURED, s) for s in self.crops if s < max(self.crops)]
+        found[MEASURED] = [named(MEASURED, max(self.crops))]
+        return {name: tests for name, tests in found.items() if tests}
+
     def by(self, shift: str) -> dict[float, str]:
         """The tests of one shift, with that of no shift at 1, by the size of the objects relative to training."""
         if shift == MEASURED:
@@ -129,8 +140,9 @@ class Data:
         ]
 
     def slices(self, name: str) -> Iterator[Slice]:
-        """The slices of a test or of the validation, volume after volume, with the masks of their names; of a measured
-        test the slice at every offset of the mask.
+        """The slices of a test or of the validation, volume after volume, with the masks of their names.
+
+        Those of a measured test are one slice, with the mask at each of its offsets.
 
         A volume has its name, and so its mask, in all tests.
         """

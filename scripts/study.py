@@ -47,8 +47,8 @@ class Lines:
 
     def keep(self, key: str, value: Any) -> Any:
         self.done[key] = value
-        with self.path.open("a") as file:
-            file.write(json.dumps({"key": key, "scores": value}) + "\n")
+        with self.path.open("ab", buffering=0) as file:  # in one piece, as other processes add lines too
+            file.write((json.dumps({"key": key, "scores": value}) + "\n").encode())
         return value
 
 

@@ -36,7 +36,7 @@ class ScaleEquivariant(Denoiser):
         hidden: features inside a block, at each scale.
         n_blocks: residual blocks of two convolutions.
         n_maps: map sets of the image (1 for SENSE, 2 for soft SENSE).
-        ndim: 2 for slices, 3 for volumes and 2D + time.
+        ndim: 2 for slices, 3 for volumes; all axes change scale together.
         basis: functions and scales of the kernels; ``mrirecon.denoisers.scales.Dilated()`` unless given.
         second: those of a second convolution over scales in each block, which is 1x1 and behind the projection unless
             this or ``extent`` is given.

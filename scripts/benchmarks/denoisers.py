@@ -34,6 +34,7 @@ from mrirecon.testing import resampling_error
 
 SIZE = 320
 REFERENCE, DEFAULT = "ResNet", "scale-equivariant"
+FEWER = ("one scale", "2 scales of 2", "3 scales of 2")  # whose errors are compared too, with random weights
 # At most: time over arithmetic, error of a layer, error of a denoiser over the ordinary one's.
 TIME, LAYER, DENOISER = 1.3, 0.01, 0.33
 SEEDS, TRAININGS = 32, 3
@@ -92,7 +93,7 @@ def measure(size: int = SIZE, seeds: int = SEEDS, trainings: int = TRAININGS, up
     costs = cost_rows(compared, size)
     halved = {  # in width, so that training takes minutes
         name: replace(compared[name], channels=compared[name].channels // 2, hidden=compared[name].hidden // 2)
-        for name in (REFERENCE, DEFAULT, "one scale")
+        for name in (REFERENCE, DEFAULT, *FEWER)
     }
     random = {name: random_errors(compared[name].make, seeds) for name in halved}
     trained, single, white = (
@@ -102,11 +103,10 @@ def measure(size: int = SIZE, seeds: int = SEEDS, trainings: int = TRAININGS, up
     own = [resampling_error(scale) for scale in SCALES]
     rows: list[dict[str, str | float]] = [
         *costs,
-        *equivariance_rows("random", random[DEFAULT], random[REFERENCE], own),
-        *equivariance_rows("random, one scale", random["one scale"], random[REFERENCE], own),
-        *equivariance_rows("trained", trained.equivariant, trained.ordinary, trained.resampling),
-        *equivariance_rows("trained, one scale", single.equivariant, single.ordinary, single.resampling),
-        *equivariance_rows("trained, white noise", white.equivariant, white.ordinary, white.resampling),
+        *(r for n in (DEFAULT, *FEWER) for r in equivariance_rows("random", n, random[n], random[REFERENCE], own)),
+        *equivariance_rows("trained", DEFAULT, trained.equivariant, trained.ordinary, trained.resampling),
+        *equivariance_rows("trained", "one scale", single.equivariant, single.ordinary, single.resampling),
+        *equivariance_rows("trained, white noise", DEFAULT, white.equivariant, white.ordinary, white.resampling),
     ]
     for name, found in ((DEFAULT, trained), ("one scale", single), (f"{DEFAULT}, white noise", white)):
         ours, plain = found.psnr.values()
@@ -128,7 +128,7 @@ def ratio(errors: np.ndarray, reference: np.ndarray) -> float:
 
 
 def equivariance_rows(
-    weights: str, ours: np.ndarray, plain: np.ndarray, own: Sequence[float]
+    weights: str, denoiser: str, ours: np.ndarray, plain: np.ndarray, own: Sequence[float]
 ) -> list[dict[str, str | float]]:
     """A row a scale; errors are geometric means over seeds, with a 95 % interval of the ratio."""
     rows: list[dict[str, str | float]] = []
@@ -139,6 +139,7 @@ def equivariance_rows(
             {
                 "table": "equivariance",
                 "weights": weights,
+                "denoiser": denoiser,
                 "scale": scale,
                 "ResNet": float(np.exp(np.log(plain[:, i]).mean())),
                 "equivariant": float(np.exp(np.log(ours[:, i]).mean())),
@@ -156,7 +157,7 @@ def cost_rows(compared: Mapping[str, Denoiser], size: int) -> list[dict[str, str
     nets = {name: denoiser.make() for name, denoiser in compared.items()}
     train = alternate({name: training(net, x) for name, net in nets.items()})
     infer = alternate({name: inference(net.eval(), x) for name, net in nets.items()})
-    # Of two images: a single one is convolved a little beyond its border, which saves a copy, and is not asked for.
+    # Of two images: of a single one, pixels beyond the border are computed too, which saves a copy; they do not count.
     work = {name: multiplications(net, torch.cat([x, x])) / 2 for name, net in nets.items()}
     rows: list[dict[str, str | float]] = []
     for name, denoiser in compared.items():

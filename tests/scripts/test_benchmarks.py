@@ -112,7 +112,7 @@ def test_denoisers_are_measured_at_equal_memory(tmp_path, monkeypatch, capsys) -
     equivariance = importlib.import_module("benchmarks.denoisers_equivariance")
     measured, compared = denoisers.measure, denoisers.denoisers
     monkeypatch.setattr(denoisers, "measure", lambda: measured(size=128, seeds=1, trainings=1, updates=2))
-    monkeypatch.setattr(denoisers, "denoisers", lambda: dict(list(compared().items())[:4]))
+    monkeypatch.setattr(denoisers, "denoisers", lambda: dict(list(compared().items())[:6]))
     for name, value in {"IMAGES": 5, "SIZE": 80, "SCALES": (0.8, 1.25)}.items():
         monkeypatch.setattr(equivariance, name, value)
     monkeypatch.setattr(denoisers, "SCALES", equivariance.SCALES)

@@ -79,9 +79,9 @@ class Basis(ABC):
             sizes, plain = ", ".join(map(str, self.kernel_sizes)), np.eye(9).reshape(9, 3, 3)
             ordinary = max(difference(plain, plain, self.ratio**i) for i in range(1, self.n_scales))
             raise InputError(
-                f"kernels of {sizes} pixels are too small for {self.n_scales} scales of ratio {self.ratio}: their "
-                f"equivariance error is {error:.2g}, that of an ordinary 3x3 convolution {ordinary:.2g}; expected at "
-                f"most {TOLERANCE}: {remedy()}"
+                f"{self.n_scales} scales of ratio {self.ratio} with kernels of {sizes} pixels have an equivariance "
+                f"error of {error:.2g}, an ordinary 3x3 convolution {ordinary:.2g}; expected at most {TOLERANCE}: "
+                f"{remedy()}"
             )
 
 

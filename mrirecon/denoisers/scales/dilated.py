@@ -4,7 +4,7 @@ At scale s = ratio^i, a whole number, the taps of the finest kernel stand s pixe
 features of the image, enlarged, exactly, and at the cost of the small kernel (as DISCO has it for such ratios: Sosnovik
 et al., BMVC 2021, arXiv:2110.10733). But such a kernel mistakes waves shorter than 2 s pixels for long ones, and so
 features change much at scales between those of the axis. Along every axis a filter g_i weakens these waves, of 2 s
-pixels to three quarters and of s pixels to a fifth:
+pixels to 0.7 and of s pixels to a fifth, of the other sign:
 
     g = argmin_g  sum_i sum_w P(w) |g_i+1(w / ratio) - g_i(w)|^2  +  rho sum_i sum_{|w| > pi / s_i} P(w) |g_i(w)|^2
 

@@ -86,7 +86,7 @@ class ScaleConv(nn.Module):
     def forward(self, z: Tensor | Scales) -> Scales:
         if self.rectify:
             z = torch.relu(z) if isinstance(z, Tensor) else tuple(torch.relu(x) for x in z)
-        shared = isinstance(z, Tensor) and self.extent == 1
+        alike = isinstance(z, Tensor) and self.extent == 1
         if isinstance(z, Tensor):
             z = (z,) * self.n_scales
         if len(z) != self.n_scales:
@@ -95,26 +95,31 @@ class ScaleConv(nn.Module):
             )
         kernels = self.kernels()
         reach = [step * (kernel.shape[-1] // 2) for step, kernel in zip(self.steps, kernels, strict=True)]
-        found = []
+        found: list[Tensor] = []
+        shared: Tensor | None = None
         for i, kernel in enumerate(kernels):
             near, blur = z[self._seen(i)], self.get_buffer(f"blur_{i}")
             x = near[0] if len(near) == 1 else torch.cat(near, 1)
-            if i == 0 or not shared:
-                wide = pad(x.detach(), max(reach) if shared else reach[i], self.ndim, self.padding)
+            if alike and len(blur) > 1:  # the result may be a view, and is not given away
+                wide = shared = pad(x.detach(), max(reach), self.ndim, self.padding) if shared is None else shared
+            else:
+                wide = pad(x.detach(), reach[i], self.ndim, self.padding)
             x = padded_convolution(x, wide, kernel, self.bias, self.steps[i], self.padding)
-            found.append(x if len(blur) == 1 else blurred(x, blur, self.padding))
+            found.append(blurred(x, blur, self.padding) if len(blur) > 1 else x)
         return tuple(found)
 
     def kernels(self) -> list[Tensor]:
-        """The kernels (out, in * scales seen, *kernel) of each scale; kept while the network is only evaluated."""
-        w = self.weight
+        """The kernels (out, in * scales seen, *kernel) of each scale; kept while the network is only evaluated.
+
+        Weights changed through ``.data`` leave no trace: call ``train`` or ``eval`` after it.
+        """
+        w, kind = self.weight, self.weight.device.type
         changing = self.training or torch.is_grad_enabled() or torch.compiler.is_compiling()
-        if changing or torch.is_autocast_enabled(w.device.type) or w.is_inference():
+        cast = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+        # Weights put in its place for one call may come to lie where others lay, and are not kept.
+        if changing or cast or not isinstance(w, nn.Parameter) or w.is_inference():
             return self._made()
         state = (w.data_ptr(), w._version, w.device, w.dtype)
-        # Weights put in its place for one call may come to lie where others lay, and are not kept.
-        if not isinstance(w, nn.Parameter):
-            return self._made()
         if self._kept[0] != state:
             self._kept = (state, self._made())
         return self._kept[1]
@@ -139,7 +144,7 @@ class ScaleConv(nn.Module):
         weight = self.weight[first:after].movedim(0, 1).flatten(1, 2)  # (out, scales * in, n)
         kernel = (weight @ functions.flatten(1)).unflatten(-1, functions.shape[1:])
         # oneDNN is faster with channels last, as in ResNet.
-        return kernel.contiguous(memory_format=torch.channels_last) if self.ndim == 2 else kernel
+        return kernel.movedim(1, -1).contiguous().movedim(-1, 1) if self.ndim == 2 else kernel
 
     def _seen(self, i: int) -> slice:
         """The scales that the result at scale i sees."""

@@ -10,6 +10,7 @@ on beyond the border by itself, as ``padding`` says.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -22,7 +23,7 @@ from mrirecon.denoisers.scales.padding import Padding, folded, pad
 def padded_convolution(x: Tensor, wide: Tensor, weight: Tensor, bias: Tensor, step: int, padding: Padding) -> Tensor:
     """The convolution of x with taps ``step`` pixels apart, of the size of x.
 
-    wide: x.detach(), padded as far as the taps reach or farther.
+    wide: x.detach(), padded along every axis as far as the taps reach, or alike farther; the result may then be a view.
     """
     found: Tensor = _Convolution.apply(x, wide, weight, bias, step, padding)
     return found
@@ -39,7 +40,8 @@ def _blur(x: Tensor, blur: Tensor) -> Tensor:
     ndim, channels = x.ndim - 2, x.shape[1]
     # In single precision on CPUs: oneDNN 3.x never returns from such a convolution of few channels in bfloat16.
     y = x.float() if x.device.type == "cpu" and x.dtype in (torch.bfloat16, torch.float16) else x
-    with torch.autocast(x.device.type, enabled=False):
+    kind = x.device.type
+    with torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext():
         for axis in reversed(range(ndim)):
             shape = [1] * ndim
             shape[axis] = len(blur)
@@ -49,7 +51,7 @@ def _blur(x: Tensor, blur: Tensor) -> Tensor:
 
 
 def _cropped(x: Tensor, margin: int, axes: Iterable[int]) -> Tensor:
-    for axis in axes:
+    for axis in axes if margin else ():
         x = x.narrow(axis, margin, x.shape[axis] - 2 * margin)
     return x
 
@@ -68,8 +70,9 @@ def _gradients(
 def _of_weight(grad: Tensor, x: Tensor, weight: Tensor, step: int) -> Tensor:
     """The weight's gradient of a convolution without padding.
 
-    Along rows every step-th pixel meets but its like. With channels last these are a group of channels, and nothing has
-    to be copied: oneDNN takes a third longer for taps apart along rows than for such groups with taps side by side.
+    Along a row, taps join only pixels whose distance is a multiple of the step. With channels last, those that are
+    joined are a group of channels, and nothing has to be copied: oneDNN takes a third longer for taps apart along rows
+    than for such groups with taps side by side.
     """
     ndim = x.ndim - 2
     # In single precision: oneDNN 3.x crashes for such groups in bfloat16.
@@ -90,7 +93,7 @@ class _Convolution(torch.autograd.Function):
         ndim, (first, *others) = x.ndim - 2, range(2, x.ndim)
         margin = (wide.shape[-1] - x.shape[-1]) // 2 - step * (weight.shape[-1] // 2)
         wide = _cropped(wide, margin, [first])
-        # A single image with channels last is not copied for the convolution, unless it is cropped along rows.
+        # Without columns cut off, a single image with channels last need not be copied: they are cut from the result.
         after = others if ndim == 2 and wide.movedim(1, -1).is_contiguous() else []
         wide = _cropped(wide, margin, [axis for axis in others if axis not in after])
         return _cropped(CONVOLVE[ndim](wide, weight, bias, dilation=step), margin, after)
