@@ -29,34 +29,24 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from itertools import product
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from scale_networks import EQUIVARIANT, NETWORKS, ONE_SCALE, ORDINARY, kept_bytes, seconds
-from scale_tests import ANATOMY, MEASURED, PIXELS, USUAL, VALIDATION, Data, Scans
-from study import Lines, by_volume, head, paired, score
+from scale_networks import NETWORKS, kept_bytes, seconds
+from scale_report import Line, Runs, Setting, comparisons, draw
+from scale_tests import USUAL, VALIDATION, Data, Scans
+from study import Lines, head, score
 from trainings import Trainings, best_rate
 
-from mrirecon.atomic import replacing
 from mrirecon.checkpoint import load
 from mrirecon.errors import InputError
 from mrirecon.evaluate import write_json
 
-SCORES = ("psnr", "ssim")
 TUNING = 1000  # the seed of tuning
-X_LABELS = {
-    ANATOMY: "size of the object, same coils\n(1: as in training)",
-    PIXELS: "size of object and coils\n(1: as in training)",
-    MEASURED: "measured slice: part of its\nk-space along each axis",
-}
 
 
 @dataclass(frozen=True)
@@ -80,19 +70,6 @@ class Protocol:
 
 
 PROTOCOL = Protocol()
-
-Line = dict[str, Any]
-
-
-class Setting(NamedTuple):
-    """A training, but for its seed."""
-
-    network: str
-    augmented: bool
-    volumes: int
-
-    def key(self, seed: int) -> str:
-        return f"{self.network} | {'augmented' if self.augmented else 'plain'} | {self.volumes} volumes | {seed}"
 
 
 def main() -> int:
@@ -218,15 +195,9 @@ class Study:
             *("--trainer.max_epochs", str(epochs), "--seed_everything", str(seed)),
         ]
 
-    def values(self, setting: Setting, test: str, score: int, seeds: int) -> np.ndarray:
-        """PSNR or SSIM, as (seed, volume), or (seed, offset of the mask)."""
-        runs = [self.lines.done[setting.key(seed)]["scores"][test] for seed in range(seeds)]
-        slices = 1 if test.startswith(MEASURED) else self.protocol.scans.slices
-        return by_volume([[s[score] for s in run] for run in runs], slices)
-
     def report(self, seeds: int) -> Line:
         done, size = self.lines.done, self.protocol.scans.size
-        runs = {setting: [done[setting.key(seed)] for seed in range(seeds)] for setting in self.settings}
+        runs = Runs(done, self.protocol.scans, seeds)
         made = {name: network.make() for name, network in NETWORKS.items()}
         return {
             **head("torch", "numpy", "sigpy"),
@@ -237,102 +208,14 @@ class Study:
             "saved_MB": {name: 1e-6 * kept_bytes(network, size) for name, network in NETWORKS.items()},
             "weights": {name: sum(p.numel() for p in net.parameters()) for name, net in made.items()},
             # Without tuning; of a run that was killed, what came after.
-            "cpu_hours": sum(line["cpu_seconds"] for lines in runs.values() for line in lines) / 3600,
-            "rows": [
-                {
-                    **setting._asdict(),
-                    "trained": [line["trained"] for line in runs[setting]],
-                    "best": [line["best"] for line in runs[setting]],
-                    "scores": {name: self.spread(setting, name, seeds) for name in self.protocol.scans.names},
-                }
-                for setting in self.settings
-            ],
-            **{
-                f"equivariant_minus_{other.replace(' ', '_')}": [
-                    {"augmented": s.augmented, **self.difference(s, s._replace(network=other), seeds)}
-                    for s in self.settings
-                    if s.network == EQUIVARIANT
-                ]
-                for other in (ORDINARY, ONE_SCALE)
-            },
-            "augmented_minus_plain": [
-                {"network": s.network, **self.difference(s, s._replace(augmented=False), seeds)}
-                for s in self.settings
-                if s.augmented
-            ],
+            "cpu_hours": sum(line["cpu_seconds"] for s in self.settings for line in runs.of(s)) / 3600,
+            **comparisons(runs, self.settings),
         }
-
-    def spread(self, setting: Setting, test: str, seeds: int) -> Line:
-        """Mean, standard deviation over seeds, and the mean of every seed; of both scores."""
-        found = {}
-        for i, name in enumerate(SCORES):
-            by_seed = self.values(setting, test, i, seeds).mean(1)
-            std = float(by_seed.std(ddof=1)) if seeds > 1 else None
-            found[name] = {"mean": float(by_seed.mean()), "std": std, "by_seed": by_seed.tolist()}
-        return found
-
-    def difference(self, one: Setting, other: Setting, seeds: int) -> Line:
-        """Paired differences of both scores in every test, and of their means over groups of tests."""
-        scans = self.protocol.scans
-        apart = {
-            (test, name): self.values(one, test, i, seeds) - self.values(other, test, i, seeds)
-            for test in scans.names
-            for i, name in enumerate(SCORES)
-        }
-        tests = {test: {name: paired(apart[test, name]) for name in SCORES} for test in scans.names}
-        groups = {
-            group: {name: paired(np.mean([apart[test, name] for test in tests], axis=0)) for name in SCORES}
-            for group, tests in scans.groups.items()
-        }
-        return {"volumes": one.volumes, **tests, "groups": groups}
 
 
 def cpu_seconds() -> float:
     """Of this process and of those it has waited for."""
     return sum(os.times()[:4])
-
-
-def draw(path: Path, rows: Sequence[Line], scans: Scans) -> None:
-    """PSNR against scale, of the fewest training volumes above, of the most below; at the right against their number.
-
-    A line is the mean over seeds, its band one standard deviation of these to either side; dashed with augmentation.
-    The network of one scale is left to the tables.
-    """
-    kinds = [(network, augmented) for network in (ORDINARY, EQUIVARIANT) for augmented in (False, True)]
-    settings = [[row for row in rows if (row["network"], row["augmented"]) == kind] for kind in kinds]
-    figure = Figure(figsize=(15.5, 7.4), facecolor="white", layout="constrained")
-    panels = figure.subplots(2, len(X_LABELS) + 1)
-    for upper, lower, (shift, x_label) in zip(*panels[:, :-1], X_LABELS.items(), strict=True):
-        lower.sharey(upper)
-        tests = scans.by(shift)
-        for axes, n in ((upper, min(scans.volumes)), (lower, max(scans.volumes))):
-            for row in (row for setting in settings for row in setting if row["volumes"] == n):
-                band(axes, row, list(tests), [row["scores"][name]["psnr"] for name in tests.values()])
-            axes.set(xlabel=x_label, ylabel="PSNR in dB", title=f"{shift}, {n} training volume{'s' * (n > 1)}")
-            axes.set_xticks(list(tests), [f"{s:g}" for s in tests])
-    whole = scans.by(MEASURED)[max(scans.crops)]
-    for axes, test, title in zip(panels[:, -1], (USUAL, whole), (USUAL, "measured slice"), strict=True):
-        for setting in settings:
-            band(axes, setting[0], scans.volumes, [row["scores"][test]["psnr"] for row in setting])
-        axes.set_xscale("log", base=2)
-        axes.set_xticks(scans.volumes, [str(n) for n in scans.volumes])
-        axes.set(xlabel="training volumes", ylabel="PSNR in dB", title=title)
-    for axes in panels.flat:
-        axes.grid(alpha=0.3)
-        axes.spines[["top", "right"]].set_visible(False)
-    handles, names = panels[0, 0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside upper center", ncols=len(names), frameon=False)
-    with replacing(path) as temporary:
-        figure.savefig(temporary, format=path.suffix[1:], dpi=120)
-
-
-def band(axes: Axes, row: Line, x: Sequence[float], scores: Sequence[Line]) -> None:
-    """A line of means with its band, in the colour and with the name of a row of the report."""
-    y, half = np.array([[s["mean"], s["std"] or 0.0] for s in scores]).T
-    color, dash = f"C{list(NETWORKS).index(row['network'])}", "--" if row["augmented"] else "-"
-    name = f"{row['network']}{', augmented' if row['augmented'] else ''}"
-    axes.plot(x, y, dash, color=color, marker="o", markersize=3, linewidth=1.4, label=name)
-    axes.fill_between(x, y - half, y + half, color=color, alpha=0.15, linewidth=0)
 
 
 if __name__ == "__main__":

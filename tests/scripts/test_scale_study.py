@@ -26,9 +26,9 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     monkeypatch.syspath_prepend(str(ROOT / "scripts"))
     script, networks, tests = (importlib.import_module(f"scale_{name}") for name in ("study", "networks", "tests"))
     tiny = {
-        script.ORDINARY: networks.Network("models/pgd_resnet", 2, steps=1),
-        script.EQUIVARIANT: networks.Network("models/pgd_scale_equivariant", 2, 1, steps=1),
-        script.ONE_SCALE: networks.Network("models/pgd_scale_equivariant", 2, 2, 1, steps=1),
+        networks.ORDINARY: networks.Network("models/pgd_resnet", 2, steps=1),
+        networks.EQUIVARIANT: networks.Network("models/pgd_scale_equivariant", 2, 1, steps=1),
+        networks.ONE_SCALE: networks.Network("models/pgd_scale_equivariant", 2, 2, 1, steps=1),
     }
     monkeypatch.setattr(script, "NETWORKS", tiny)
     scans = tests.Scans(
@@ -144,4 +144,4 @@ def test_a_cropped_scan_keeps_every_sample_and_its_centre(study, scan, tmp_path,
 def test_all_networks_keep_the_same_memory_for_the_backward_pass(study) -> None:
     networks = sys.modules["scale_networks"]
     kept = {name: networks.kept_bytes(network, 128) for name, network in networks.NETWORKS.items()}
-    assert all(bytes_ / kept[study.ORDINARY] == pytest.approx(1, abs=0.02) for bytes_ in kept.values()), kept
+    assert all(bytes_ / kept[networks.ORDINARY] == pytest.approx(1, abs=0.02) for bytes_ in kept.values()), kept
