@@ -17,6 +17,7 @@ from mrirecon.denoisers.scales import (
     ScaleBlock,
     ScaleConv,
     Zoomed,
+    padded,
     project,
     project_rectified,
 )
@@ -93,6 +94,22 @@ def test_what_is_kept_for_the_backward_pass_is_enough_for_it(
                 values.append(float(f(x).square().sum()))
             weight += step * direction
         assert float((slope * direction).sum()) == pytest.approx((values[0] - values[1]) / (2 * step), rel=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(2, 2, 20, 17), (1, 1, 4, 15, 6)])
+def test_gradients_of_wide_kernels_are_put_together_of_parts(shape: tuple[int, ...]) -> None:
+    ndim, step = len(shape) - 2, 2
+    size = [15, 17] if ndim == 2 else [3, 15, 3]
+    x = torch.randn(
+        *shape[:2], *(n + (k - 1) * step for n, k in zip(shape[2:], size, strict=True)), dtype=torch.float64
+    )
+    weight = torch.randn(3, shape[1], *size, dtype=torch.float64).requires_grad_()
+    y = CONVOLVE[ndim](x, weight, dilation=step)
+    direction = torch.randn_like(y)
+    (wanted,) = torch.autograd.grad(y, weight, direction)
+    for dtype, tolerance in ((torch.float64, 1e-12), (torch.float32, 1e-5)):
+        found = padded._of_weight(direction.to(dtype), x.to(dtype), weight.detach().to(dtype), step)
+        assert relative_error(found.double(), wanted) < tolerance
 
 
 @pytest.mark.parametrize("basis", [Dilated(2), Zoomed(2, 1.4)])

@@ -19,6 +19,8 @@ from torch import Tensor
 from mrirecon.denoisers.convolution import CONVOLVE
 from mrirecon.denoisers.scales.padding import Padding, folded, pad
 
+_WIDEST = 13  # taps along an axis; oneDNN 3.x takes minutes for the weight's gradient of more, so it is put together
+
 
 def padded_convolution(x: Tensor, wide: Tensor, weight: Tensor, bias: Tensor, step: int, padding: Padding) -> Tensor:
     """The convolution of x with taps ``step`` pixels apart, of the size of x.
@@ -75,6 +77,13 @@ def _of_weight(grad: Tensor, x: Tensor, weight: Tensor, step: int) -> Tensor:
     than for such groups with taps side by side.
     """
     ndim = x.ndim - 2
+    for axis in range(2, x.ndim):
+        if x.device.type == "cpu" and (n := weight.shape[axis]) > _WIDEST:
+            parts = []
+            for first, taps in ((0, n // 2), (n // 2, n - n // 2)):
+                near = x.narrow(axis, first * step, grad.shape[axis] + (taps - 1) * step)
+                parts.append(_of_weight(grad, near, weight.narrow(axis, first, taps), step))
+            return torch.cat(parts, axis)
     # In single precision: oneDNN 3.x crashes for such groups in bfloat16.
     grouped = x.device.type == "cpu" and x.dtype == torch.float32 and ndim == 2 and step > 1
     if not (grouped and all(t.shape[-1] % step == 0 and t.movedim(1, -1).is_contiguous() for t in (x, grad))):
