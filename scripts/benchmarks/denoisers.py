@@ -155,17 +155,14 @@ def equivariance_rows(
 def cost_rows(compared: Mapping[str, Denoiser], size: int) -> list[dict[str, str | float]]:
     x = torch.randn(1, 1, size, size, dtype=torch.complex64, generator=torch.Generator().manual_seed(0))
     nets = {name: denoiser.make() for name, denoiser in compared.items()}
-    train = alternate({name: training(net, x) for name, net in nets.items()})
-    infer = alternate({name: inference(net.eval(), x) for name, net in nets.items()})
+    train, infer = ({name: beside(name, what, nets, x) for name in nets} for what in (training, inference))
     # Of two images: of a single one, pixels beyond the border are computed too, which saves a copy; they do not count.
     work = {name: multiplications(net, torch.cat([x, x])) / 2 for name, net in nets.items()}
     rows: list[dict[str, str | float]] = []
     for name, denoiser in compared.items():
         sizes = denoiser.basis.kernel_sizes if denoiser.basis else (3,)
-        arithmetic, times = (
-            work[name] / work[REFERENCE],
-            (train[name] / train[REFERENCE], infer[name] / infer[REFERENCE]),
-        )
+        arithmetic = work[name] / work[REFERENCE]
+        times = [seconds[name] / seconds[REFERENCE] for seconds in (train[name], infer[name])]
         whole = (work[name] + added_by_whole_kernels(nets[name], x, max(sizes))) / work[REFERENCE]
         rows.append(
             {
@@ -183,11 +180,21 @@ def cost_rows(compared: Mapping[str, Denoiser], size: int) -> list[dict[str, str
                 "train per arithmetic": times[0] / arithmetic,
                 "infer per arithmetic": times[1] / arithmetic,
                 "layer error": layer_error(denoiser.basis) if denoiser.basis and denoiser.basis.n_scales > 1 else "",
-                "train_s": train[name],
-                "infer_s": infer[name],
+                "train_s": train[name][name],
+                "infer_s": infer[name][name],
             }
         )
     return rows
+
+
+def beside(
+    name: str, what: Callable[[Branching, Tensor], Callable[[], object]], nets: Mapping[str, Branching], x: Tensor
+) -> dict[str, float]:
+    """Seconds of a denoiser and of the reference, which take turns.
+
+    These two alone: after one that needs ten times the memory, the next would pay for getting its own from the system.
+    """
+    return alternate({key: what(nets[key], x) for key in (REFERENCE, name)})
 
 
 def training(net: Branching, x: Tensor) -> Callable[[], object]:
