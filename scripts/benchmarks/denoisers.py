@@ -34,7 +34,7 @@ from mrirecon.testing import resampling_error
 
 SIZE = 320
 REFERENCE, DEFAULT = "ResNet", "scale-equivariant"
-FEWER = ("one scale", "2 scales of 2", "3 scales of 2")  # whose errors are compared too, with random weights
+FEWER = ("one scale", "2 scales of 2", "3 scales of 2")  # cheaper ones, whose errors are compared too
 # At most: time over arithmetic, error of a layer, error of a denoiser over the ordinary one's.
 TIME, LAYER, DENOISER = 1.3, 0.01, 0.33
 SEEDS, TRAININGS = 32, 3
@@ -96,24 +96,25 @@ def measure(size: int = SIZE, seeds: int = SEEDS, trainings: int = TRAININGS, up
         for name in (REFERENCE, DEFAULT, *FEWER)
     }
     random = {name: random_errors(compared[name].make, seeds) for name in halved}
-    trained, single, white = (
-        trained_errors(halved[name].make, halved[REFERENCE].make, trainings, updates, noise)
-        for name, noise in ((DEFAULT, natural_noise), ("one scale", natural_noise), (DEFAULT, white_noise))
-    )
+    trained = {
+        (name, noise): trained_errors(halved[name].make, halved[REFERENCE].make, trainings, updates, noise)
+        for name, noise in (*((name, natural_noise) for name in (DEFAULT, *FEWER)), (DEFAULT, white_noise))
+    }
     own = [resampling_error(scale) for scale in SCALES]
     rows: list[dict[str, str | float]] = [
         *costs,
         *(r for n in (DEFAULT, *FEWER) for r in equivariance_rows("random", n, random[n], random[REFERENCE], own)),
-        *equivariance_rows("trained", DEFAULT, trained.equivariant, trained.ordinary, trained.resampling),
-        *equivariance_rows("trained", "one scale", single.equivariant, single.ordinary, single.resampling),
-        *equivariance_rows("trained, white noise", DEFAULT, white.equivariant, white.ordinary, white.resampling),
     ]
-    for name, found in ((DEFAULT, trained), ("one scale", single), (f"{DEFAULT}, white noise", white)):
+    for (name, noise), found in trained.items():
+        weights = "trained" if noise is natural_noise else "trained, white noise"
+        rows += equivariance_rows(weights, name, found.equivariant, found.ordinary, found.resampling)
+    for (name, noise), found in trained.items():
         ours, plain = found.psnr.values()
         psnr: dict[str, str | float] = {"PSNR": ours, "of the ResNet": plain, "apart at most": found.apart}
-        rows.append({"table": "trained", "denoiser": name, **psnr})
+        rows.append({"table": "trained", "denoiser": name + ", white noise" * (noise is white_noise), **psnr})
     row = next(r for r in costs if r["denoiser"] == DEFAULT)
-    ratios = (ratio(random[DEFAULT], random[REFERENCE]), ratio(trained.equivariant, trained.ordinary))
+    natural = trained[DEFAULT, natural_noise]
+    ratios = (ratio(random[DEFAULT], random[REFERENCE]), ratio(natural.equivariant, natural.ordinary))
     goals = {
         "scale_equivariant_time_vs_arithmetic": Goal(float(row["train per arithmetic"]), TIME, "lower"),
         "layer_equivariance_error": Goal(float(row["layer error"]), LAYER, "lower"),
