@@ -101,7 +101,9 @@ class ScaleConv(nn.Module):
             near, blur = z[self._seen(i)], self.get_buffer(f"blur_{i}")
             x = near[0] if len(near) == 1 else torch.cat(near, 1)
             if alike and len(blur) > 1:  # the result may be a view, and is not given away
-                wide = shared = pad(x.detach(), max(reach), self.ndim, self.padding) if shared is None else shared
+                if shared is None:
+                    shared = pad(x.detach(), max(reach), self.ndim, self.padding)
+                wide = shared
             else:
                 wide = pad(x.detach(), reach[i], self.ndim, self.padding)
             x = padded_convolution(x, wide, kernel, self.bias, self.steps[i], self.padding)
