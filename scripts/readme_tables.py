@@ -193,7 +193,25 @@ def scale_study(report: dict) -> str:
             lines += ["", f"| {title} | {' | '.join(heads)} |", "|---" * (len(found) + 1) + "|"]
             for group in found[0]["groups"]:
                 lines.append(f"| {group} | {' | '.join(against(r['groups'][group][score], score) for r in found)} |")
-    return "\n".join(lines)
+    return "\n".join([*lines, "", *changed_networks(report)])
+
+
+def changed_networks(report: dict) -> list[str]:
+    """The scale-equivariant network with one thing changed, beside it and the ordinary one."""
+    groups, others = ("in distribution", "measured, larger pixels"), ("equivariant", "ordinary")
+    columns = [(other, group) for other in others for group in groups]
+    heads = [
+        f"minus {'scale-' * (other == 'equivariant')}{other}, {group}: {UNITS['psnr']} [95 %]"
+        for other, group in columns
+    ]
+    title = f"one thing changed, {report['changed'][0]['volumes']} volumes"
+    lines = [f"| {title} | weights | activations | {' | '.join(heads)} |", "|---" * (len(heads) + 3) + "|"]
+    for row in report["changed"]:
+        name = row["network"]
+        found = [against(row[f"minus_{other}"]["groups"][group]["psnr"]) for other, group in columns]
+        cells = [name, f"{report['weights'][name]:,}", f"{report['saved_MB'][name]:.0f} MB", *found]
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
 
 
 def spread(score: dict, digits: int) -> str:

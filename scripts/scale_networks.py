@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial, reduce
 from operator import getitem
@@ -23,27 +24,20 @@ from mrirecon.unrolled import Unrolled
 
 @dataclass(frozen=True)
 class Network:
-    """The network of a card in another size.
+    """The network of a card with another denoiser.
 
-    hidden, n_scales: features of a scale-equivariant block at each scale, and its scales; None: as in the card.
+    denoiser: its settings that differ from the card's, by the words of the card.
     """
 
     card: str
-    channels: int
-    hidden: int | None = None
-    n_scales: int | None = None
+    denoiser: Mapping[str, int | float | str]
     steps: int = 5
 
-    @property
-    def sizes(self) -> dict[str, int]:
-        """Of the denoiser, by the words of the card."""
-        sizes = {"channels": self.channels, "hidden": self.hidden, "basis.init_args.n_scales": self.n_scales}
-        return {key: size for key, size in sizes.items() if size is not None}
-
     def words(self) -> list[str]:
+        """Of `mrirecon fit`."""
         prefix = "--model.net.init_args"
         found = ["-c", self.card, f"{prefix}.n_steps", str(self.steps)]
-        for key, value in self.sizes.items():
+        for key, value in self.denoiser.items():
             found += [f"{prefix}.denoiser.init_args.{key}", str(value)]
         return found
 
@@ -51,18 +45,33 @@ class Network:
         path = locate(self.card)
         net = yaml.safe_load(path.read_text())["model"]["net"]
         net["init_args"]["n_steps"] = self.steps
-        for key, size in self.sizes.items():
+        for key, value in self.denoiser.items():
             *rooms, last = key.split(".")
-            reduce(getitem, rooms, net["init_args"]["denoiser"]["init_args"])[last] = size
+            reduce(getitem, rooms, net["init_args"]["denoiser"]["init_args"])[last] = value
         return build(net, path)
 
 
 # Of as many bytes for the backward pass, within 2 % of the ordinary one's.
 ORDINARY, EQUIVARIANT, ONE_SCALE = "ordinary", "scale-equivariant", "one scale"
 NETWORKS = {
-    ORDINARY: Network("models/pgd_resnet", 24),
-    EQUIVARIANT: Network("models/pgd_scale_equivariant", 24, 12),
-    ONE_SCALE: Network("models/pgd_scale_equivariant", 24, 24, 1),
+    ORDINARY: Network("models/pgd_resnet", {"channels": 24}),
+    EQUIVARIANT: Network("models/pgd_scale_equivariant", {"channels": 24, "hidden": 12}),
+    ONE_SCALE: Network("models/pgd_scale_equivariant", {"channels": 24, "hidden": 24, "basis.init_args.n_scales": 1}),
+}
+# The scale-equivariant one with one thing changed, to tell what holds it back; only the second has as much memory.
+CHANGED = {
+    "twice as wide": Network("models/pgd_scale_equivariant", {"channels": 48, "hidden": 24}),
+    "3 scales of 1.4": Network(
+        "models/pgd_scale_equivariant",
+        {
+            "channels": 24,
+            "hidden": 14,
+            "basis.class_path": "mrirecon.denoisers.scales.Zoomed",
+            "basis.init_args.n_scales": 3,
+            "basis.init_args.ratio": 1.4,
+        },
+    ),
+    "maximum over scales": Network("models/pgd_scale_equivariant", {"channels": 24, "hidden": 12, "projection": "max"}),
 }
 
 
@@ -85,7 +94,7 @@ def kept_bytes(network: Network, size: int) -> int:
     return measure.kept_bytes(lambda: list(made.losses()), apart)
 
 
-def seconds(networks: dict[str, Network], size: int, bare: Slice) -> dict[str, dict[str, float]]:
+def seconds(networks: Mapping[str, Network], size: int, bare: Slice) -> dict[str, dict[str, float]]:
     """CPU seconds of each network, one thread: of an ``update``, and to reconstruct and score a ``slice``.
 
     Of the processor and not of the clock, as the machine may be busy; the networks take turns.

@@ -66,6 +66,15 @@ class Runs:
             found[name] = {"mean": float(by_seed.mean()), "std": std, "by_seed": by_seed.tolist()}
         return found
 
+    def row(self, setting: Setting) -> Line:
+        runs = self.of(setting)
+        return {
+            **setting._asdict(),
+            "trained": [line["trained"] for line in runs],
+            "best": [line["best"] for line in runs],
+            "scores": {name: self.spread(setting, name) for name in self.scans.names},
+        }
+
     def difference(self, one: Setting, other: Setting) -> Line:
         """Paired differences of both scores in every test, and of their means over groups of tests."""
         apart = {
@@ -84,15 +93,7 @@ class Runs:
 def comparisons(runs: Runs, settings: Sequence[Setting]) -> Line:
     """Of the report: a row a setting, and the differences between networks, and with and without augmentation."""
     return {
-        "rows": [
-            {
-                **s._asdict(),
-                "trained": [line["trained"] for line in runs.of(s)],
-                "best": [line["best"] for line in runs.of(s)],
-                "scores": {name: runs.spread(s, name) for name in runs.scans.names},
-            }
-            for s in settings
-        ],
+        "rows": [runs.row(s) for s in settings],
         **{
             f"equivariant_minus_{other.replace(' ', '_')}": [
                 {"augmented": s.augmented, **runs.difference(s, s._replace(network=other))}
@@ -105,6 +106,18 @@ def comparisons(runs: Runs, settings: Sequence[Setting]) -> Line:
             {"network": s.network, **runs.difference(s, s._replace(augmented=False))} for s in settings if s.augmented
         ],
     }
+
+
+def changes(runs: Runs, settings: Sequence[Setting]) -> list[Line]:
+    """Of the report: what networks with one thing changed have more than the scale-equivariant and the ordinary one."""
+    return [
+        {
+            **runs.row(s),
+            "minus_equivariant": runs.difference(s, s._replace(network=EQUIVARIANT)),
+            "minus_ordinary": runs.difference(s, s._replace(network=ORDINARY)),
+        }
+        for s in settings
+    ]
 
 
 def draw(path: Path, rows: Sequence[Line], scans: Scans) -> None:

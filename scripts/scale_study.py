@@ -13,6 +13,10 @@ on a side while the last one there is best. The weights that validate best, in d
 by the PSNR inside the body, as the tests are: that of the whole image, which training shows, is ruled by the noise in
 the air, and chooses weights too early. Seeds differ in weights at the start, masks and order; the volumes are the same.
 
+To tell what holds the scale-equivariant network back, it is trained with one thing changed, too: twice as wide, which
+takes twice the memory, with another axis of scales, and with another projection; on the largest set alone, without
+augmentation, at its learning rate.
+
 They are tested in distribution and on objects 0.7 to 1.4 times as large: under the same coils (anatomy), and with the
 coils scaled alike (pixel size). A measured slice is tested with its k-space cropped to 0.5 to 1 of 256 samples. Scores
 are PSNR and SSIM of the magnitude inside the body, against the SENSE image of the full k-space. Differences are paired,
@@ -36,8 +40,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from scale_networks import NETWORKS, kept_bytes, seconds
-from scale_report import Line, Runs, Setting, comparisons, draw
+from scale_networks import CHANGED, EQUIVARIANT, NETWORKS, kept_bytes, seconds
+from scale_report import Line, Runs, Setting, changes, comparisons, draw
 from scale_tests import USUAL, VALIDATION, Data, Scans
 from study import Lines, head, score
 from trainings import Trainings, best_rate
@@ -115,10 +119,12 @@ def part(text: str) -> tuple[int, int]:
 class Study:
     def __init__(self, protocol: Protocol, folder: Path, scan: Path, lines: Lines) -> None:
         self.protocol, self.lines = protocol, lines
-        networks = {name: asdict(network) for name, network in NETWORKS.items()}
+        self.networks = NETWORKS | CHANGED
+        networks = {name: network.words() for name, network in self.networks.items()}
         self.trainings = Trainings(folder, lines, {**asdict(protocol), "networks": networks, "scan": scan.name})
         self.data = Data(protocol.scans, folder / "data", scan)
         self.settings = [Setting(*s) for s in product(NETWORKS, (False, True), protocol.scans.volumes)]
+        self.changed = [Setting(name, False, max(protocol.scans.volumes)) for name in CHANGED]
         self.rates: dict[str, dict[float, float]] = {}  # of every network: validation PSNR by learning rate
 
     def run(self, seeds: int, hours: float, part: tuple[int, int]) -> None:
@@ -126,20 +132,24 @@ class Study:
         best = {}
         for name in NETWORKS:
             best[name], self.rates[name] = best_rate(partial(self.tried, name), self.protocol.rates)
+        best |= dict.fromkeys(CHANGED, best[EQUIVARIANT])
         first, step = part
-        for seed, setting in list(product(range(seeds), self.settings))[first::step]:
+        runs = [*product(range(seeds), self.settings), *product(range(seeds), self.changed)]
+        for seed, setting in runs[first::step]:
             self.train(setting, seed, epochs, best[setting.network])
 
     def length(self, hours: float, seeds: int) -> Line:
         """How many epochs each training may have, with what this follows from; as it was when the study began."""
         p, scans = self.protocol, self.protocol.scans
         if "length" not in self.lines.done:
-            taken = seconds(NETWORKS, scans.size, next(self.data.slices(USUAL)))
-            runs, tries = len(self.settings) // len(NETWORKS) * seeds, len(p.rates) + 1
-            val = scans.val * scans.slices
-            scored = runs * self.data.slices_of_tests() + 2 * tries * val
-            fixed = sum(scored * t["slice"] + tries * p.tuning * scans.batches * t["update"] for t in taken.values())
-            round_ = sum(runs * (p.every * scans.batches * t["update"] + 2 * val * t["slice"]) for t in taken.values())
+            taken = seconds(self.networks, scans.size, next(self.data.slices(USUAL)))
+            val, fixed, round_ = scans.val * scans.slices, 0.0, 0.0
+            for name, t in taken.items():
+                tries = len(p.rates) + 1 if name in NETWORKS else 0
+                runs = seeds * sum(s.network == name for s in (*self.settings, *self.changed))
+                fixed += (runs * self.data.slices_of_tests() + 2 * tries * val) * t["slice"]
+                fixed += tries * p.tuning * scans.batches * t["update"]
+                round_ += runs * (p.every * scans.batches * t["update"] + 2 * val * t["slice"])
             rounds = min(int(((1 - p.spare) * 3600 * hours - fixed) / round_), p.most // p.every)
             if rounds < 1:
                 least = (fixed + round_) / (1 - p.spare) / 3600
@@ -189,7 +199,7 @@ class Study:
         """Of `mrirecon fit`."""
         scales = ",".join(f"{s:g}" for s in sorted((1.0, *self.protocol.scans.shifts)))
         return [
-            *(*NETWORKS[setting.network].words(), "-c", "train/end_to_end", *self.data.words(setting.volumes)),
+            *(*self.networks[setting.network].words(), "-c", "train/end_to_end", *self.data.words(setting.volumes)),
             *(("--data.scales", f"[{scales}]") if setting.augmented else ()),
             *("--model.optimizer.init_args.lr", str(rate), "--model.ema", str(self.protocol.average)),
             *("--trainer.max_epochs", str(epochs), "--seed_everything", str(seed)),
@@ -198,18 +208,20 @@ class Study:
     def report(self, seeds: int) -> Line:
         done, size = self.lines.done, self.protocol.scans.size
         runs = Runs(done, self.protocol.scans, seeds)
-        made = {name: network.make() for name, network in NETWORKS.items()}
+        lines = [line for setting in (*self.settings, *self.changed) for line in runs.of(setting)]
+        made = {name: network.make() for name, network in self.networks.items()}
         return {
             **head("torch", "numpy", "sigpy"),
             "protocol": done["settings"],
             "length": done["length"],
             "most_updates": done["length"]["epochs"] * self.protocol.scans.batches,
             "rates": self.rates,
-            "saved_MB": {name: 1e-6 * kept_bytes(network, size) for name, network in NETWORKS.items()},
+            "saved_MB": {name: 1e-6 * kept_bytes(network, size) for name, network in self.networks.items()},
             "weights": {name: sum(p.numel() for p in net.parameters()) for name, net in made.items()},
             # Without tuning; of a run that was killed, what came after.
-            "cpu_hours": sum(line["cpu_seconds"] for s in self.settings for line in runs.of(s)) / 3600,
+            "cpu_hours": sum(line["cpu_seconds"] for line in lines) / 3600,
             **comparisons(runs, self.settings),
+            "changed": changes(runs, self.changed),
         }
 
 

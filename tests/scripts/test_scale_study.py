@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -18,6 +19,7 @@ from mrirecon.metrics import body_mask
 from mrirecon.simulation.volumes import simulate_volume
 
 ROOT = Path(__file__).resolve().parents[2]
+SMALL = {"models/pgd_resnet": {"channels": 2}, "models/pgd_scale_equivariant": {"channels": 2, "hidden": 1}}
 
 
 @pytest.fixture
@@ -25,12 +27,12 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """The script with networks of one step, which trains in this process."""
     monkeypatch.syspath_prepend(str(ROOT / "scripts"))
     script, networks, tests = (importlib.import_module(f"scale_{name}") for name in ("study", "networks", "tests"))
-    tiny = {
-        networks.ORDINARY: networks.Network("models/pgd_resnet", 2, steps=1),
-        networks.EQUIVARIANT: networks.Network("models/pgd_scale_equivariant", 2, 1, steps=1),
-        networks.ONE_SCALE: networks.Network("models/pgd_scale_equivariant", 2, 2, 1, steps=1),
-    }
-    monkeypatch.setattr(script, "NETWORKS", tiny)
+    for name in ("NETWORKS", "CHANGED"):
+        tiny = {
+            key: replace(network, denoiser=dict(network.denoiser) | SMALL[network.card], steps=1)
+            for key, network in getattr(networks, name).items()
+        }
+        monkeypatch.setattr(script, name, tiny)
     scans = tests.Scans(
         size=32, slices=1, coils=(3, 3), volumes=(1, 2), val=1, test=2, shifts=(1.4,), measured=48, crops=(0.7, 1.0)
     )
@@ -55,7 +57,7 @@ def test_the_study_scores_every_setting_and_goes_on_where_it_stopped(study, scan
         return study.main()
 
     assert run("--part", "2/2") == 0
-    assert not (tmp_path / "out.json").exists() and (tmp_path / "out.jsonl").read_text().count('"words"') == 6
+    assert not (tmp_path / "out.json").exists() and (tmp_path / "out.jsonl").read_text().count('"words"') == 7
     with pytest.raises(SystemExit):
         run("--part", "3/2")
     assert run() == 0
@@ -70,6 +72,7 @@ def test_the_study_scores_every_setting_and_goes_on_where_it_stopped(study, scan
         differences = report[one]
         assert len(differences) == n and all(set(tests) < set(difference) for difference in differences)
     assert (tmp_path / "out.png").stat().st_size > 10_000
+    assert {row["network"] for row in report["changed"]} == set(study.CHANGED) < set(report["weights"])
     table = importlib.import_module("readme_tables").scale_study(report)
     assert table.count("| measured, larger pixels |") == table.count("| anatomy, larger |") == 6
     assert "| 2 volumes |" in table and "SSIM [95 %]" in table
@@ -81,7 +84,7 @@ def test_the_study_scores_every_setting_and_goes_on_where_it_stopped(study, scan
     lines = (tmp_path / "out.jsonl").read_text().splitlines(keepends=True)
     results = [json.loads(line)["scores"] for line in lines]
     runs = [result for result in results if isinstance(result, dict) and "words" in result]
-    assert sum("--data.scales" in one["words"] for one in runs) == len(runs) / 2 == 6
+    assert sum("--data.scales" in one["words"] for one in runs) == 6 and len(runs) == 12 + 3
     for one in runs:
         assert len(one["validation"]) == 2
         assert [one["best"], max(psnr for _, psnr in one["validation"])] in one["validation"]
@@ -96,11 +99,11 @@ def test_the_study_scores_every_setting_and_goes_on_where_it_stopped(study, scan
 
 
 def test_the_length_spends_the_hours_and_no_more(study, scan, tmp_path, monkeypatch) -> None:
-    taken = {name: {"update": 0.1, "slice": 0.2} for name in study.NETWORKS}
+    taken = {name: {"update": 0.1, "slice": 0.2} for name in (*study.NETWORKS, *study.CHANGED)}
     monkeypatch.setattr(study, "seconds", lambda *_: taken)
     protocol = study.Protocol(study.PROTOCOL.scans, most=10_000)
     planned = []
-    for hours in (0.1, 0.2):
+    for hours in (0.2, 0.4):
         lines = sys.modules["study"].Lines(tmp_path / f"{hours}.jsonl")
         length = study.Study(protocol, tmp_path / "runs", scan, lines).length(hours, 3)
         assert length["epochs"] % protocol.every == 0
