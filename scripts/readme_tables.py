@@ -9,9 +9,10 @@ from pathlib import Path
 from statistics import fmean
 
 from measured_scan import markdown
+from scale_tables import scale_study
+from study import against
 
 ROOT = Path(__file__).resolve().parents[1]
-UNITS, DIGITS = {"psnr": "PSNR in dB", "ssim": "SSIM"}, {"psnr": 2, "ssim": 3}
 
 
 def main() -> int:
@@ -110,13 +111,6 @@ def greedy_study(report: dict) -> str:
     return "\n".join(lines)
 
 
-def against(difference: dict | None, score: str = "psnr") -> str:
-    if difference is None:
-        return ""
-    mean, low, high = (f"{x:+.{DIGITS[score]}f}" for x in (difference["mean"], *difference["interval"]))
-    return f"{mean} [{low}, {high}] {difference['verdict']}"
-
-
 def kills(report: dict) -> str:
     killed = [kill for row in report["rows"] for kill in row["kills"]]
     cells = {
@@ -168,56 +162,6 @@ def equivariance(report: dict) -> str:
     own = [f"{r['of resampling']:.4f}" for r in of]
     lines.append(f"| | of resampling alone | {' | '.join(own)} |")
     return "\n".join(lines)
-
-
-def scale_study(report: dict) -> str:
-    """All networks in distribution, then what the equivariant one has more than the others in groups of tests."""
-    rows = {(r["network"], r["augmented"], r["volumes"]): r for r in report["rows"]}
-    networks, volumes = (list(dict.fromkeys(key[i] for key in rows)) for i in (0, 2))
-    kinds = [(network, augmented) for network in networks for augmented in (False, True)]
-    names = [f"{network}{', augmented' if augmented else ''}" for network, augmented in kinds]
-    lines = [f"| in distribution, PSNR and SSIM | {' | '.join(names)} |", "|---" * (len(kinds) + 1) + "|"]
-    for n in volumes:
-        cells = []
-        for kind in kinds:
-            psnr, ssim = (
-                spread(rows[*kind, n]["scores"]["in distribution"][score], n_) for score, n_ in DIGITS.items()
-            )
-            cells.append(f"{psnr} dB, {ssim}")
-        lines.append(f"| {n} volume{'s' * (n > 1)} | {' | '.join(cells)} |")
-    for other, score in (("ordinary", "psnr"), ("ordinary", "ssim"), ("one scale", "psnr")):
-        for augmented in (False, True):
-            found = [r for r in report[f"equivariant_minus_{other.replace(' ', '_')}"] if r["augmented"] == augmented]
-            title = f"scale-equivariant minus {other}{', both augmented' if augmented else ''}: {UNITS[score]} [95 %]"
-            heads = [f"{r['volumes']} volume{'s' * (r['volumes'] > 1)}" for r in found]
-            lines += ["", f"| {title} | {' | '.join(heads)} |", "|---" * (len(found) + 1) + "|"]
-            for group in found[0]["groups"]:
-                lines.append(f"| {group} | {' | '.join(against(r['groups'][group][score], score) for r in found)} |")
-    return "\n".join([*lines, "", *changed_networks(report)])
-
-
-def changed_networks(report: dict) -> list[str]:
-    """The scale-equivariant network with one thing changed, beside it and the ordinary one."""
-    groups, others = ("in distribution", "measured, larger pixels"), ("equivariant", "ordinary")
-    columns = [(other, group) for other in others for group in groups]
-    heads = [
-        f"minus {'scale-' * (other == 'equivariant')}{other}, {group}: {UNITS['psnr']} [95 %]"
-        for other, group in columns
-    ]
-    title = f"one thing changed, {report['changed'][0]['volumes']} volumes"
-    lines = [f"| {title} | weights | activations | {' | '.join(heads)} |", "|---" * (len(heads) + 3) + "|"]
-    for row in report["changed"]:
-        name = row["network"]
-        found = [against(row[f"minus_{other}"]["groups"][group]["psnr"]) for other, group in columns]
-        cells = [name, f"{report['weights'][name]:,}", f"{report['saved_MB'][name]:.0f} MB", *found]
-        lines.append(f"| {' | '.join(cells)} |")
-    return lines
-
-
-def spread(score: dict, digits: int) -> str:
-    """The mean and, of several seeds, their standard deviation."""
-    parts = [score["mean"]] + ([] if score["std"] is None else [score["std"]])
-    return " ± ".join(f"{part:.{digits}f}" for part in parts)
 
 
 def machine(report: dict) -> str:

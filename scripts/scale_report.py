@@ -76,18 +76,17 @@ class Runs:
         }
 
     def difference(self, one: Setting, other: Setting) -> Line:
-        """Paired differences of both scores in every test, and of their means over groups of tests."""
+        """Paired differences of both scores, of their means over groups of tests."""
         apart = {
             (test, name): self.values(one, test, i) - self.values(other, test, i)
             for test in self.scans.names
             for i, name in enumerate(SCORES)
         }
-        tests = {test: {name: paired(apart[test, name]) for name in SCORES} for test in self.scans.names}
         groups = {
             group: {name: paired(np.mean([apart[test, name] for test in tests], axis=0)) for name in SCORES}
             for group, tests in self.scans.groups.items()
         }
-        return {"volumes": one.volumes, **tests, "groups": groups}
+        return {"volumes": one.volumes, "groups": groups}
 
 
 def comparisons(runs: Runs, settings: Sequence[Setting]) -> Line:

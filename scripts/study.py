@@ -28,6 +28,8 @@ from mrirecon.imaging import magnitude, pose, sense_target
 from mrirecon.metrics import body_mask, psnr_inside, ssim_inside
 from mrirecon.unrolled import Unrolled
 
+UNITS, DIGITS = {"psnr": "PSNR in dB", "ssim": "SSIM"}, {"psnr": 2, "ssim": 3}
+
 
 class Lines:
     """Results by name, each a line of JSON in a file as soon as it is there; those of an earlier start are known.
@@ -84,7 +86,7 @@ def score(net: Unrolled, bare: Slice) -> list[float]:
         image = magnitude(net(problem) * scale, batch.crop).numpy()
     reference = magnitude(sense_target(batch), batch.crop).numpy()
     body = body_mask(reference[0])[None]
-    return [psnr_inside(reference, image, body), ssim_inside(reference, image, body)]
+    return [round(found, 6) for found in (psnr_inside(reference, image, body), ssim_inside(reference, image, body))]
 
 
 def paired(differences: np.ndarray) -> dict[str, Any]:
@@ -100,6 +102,20 @@ def paired(differences: np.ndarray) -> dict[str, Any]:
     clear = abs(mean) > max(half, spread)
     verdict = ("better" if mean > 0 else "worse") if clear else "undecided"
     return {"mean": mean, "interval": [mean - half, mean + half], "seed_range": spread, "verdict": verdict}
+
+
+def against(difference: dict[str, Any] | None, score: str = "psnr") -> str:
+    """A difference that :func:`paired` gives, with its interval and verdict; empty for none."""
+    if difference is None:
+        return ""
+    mean, low, high = (f"{x:+.{DIGITS[score]}f}" for x in (difference["mean"], *difference["interval"]))
+    return f"{mean} [{low}, {high}] {difference['verdict']}"
+
+
+def spread(score: dict[str, Any], digits: int) -> str:
+    """The mean and, of several seeds, their standard deviation."""
+    parts = [score["mean"]] + ([] if score["std"] is None else [score["std"]])
+    return " ± ".join(f"{part:.{digits}f}" for part in parts)
 
 
 def by_volume(scores: Sequence[Sequence[float]], slices: int) -> np.ndarray:
