@@ -12,6 +12,7 @@ from importlib import import_module
 
 from mrirecon import __version__
 from mrirecon.errors import InputError, ProcessLost
+from mrirecon.memory import keep_freed_memory
 from mrirecon.training.watch import PARENT, end_with_parent
 
 COMMANDS = {
@@ -44,6 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 2
         if PARENT in os.environ:
             end_with_parent()
+        keep_freed_memory()
         if name in LIGHTNING:
             return int(import_module("mrirecon.commands.fit").main(name, rest))
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that temporary files are removed

@@ -18,6 +18,7 @@ from pathlib import Path
 from benchmarks.measure import Report, show, write_json
 
 from benchmarks import peers
+from mrirecon.memory import keep_freed_memory
 
 BESIDE_PEERS = ("operators", "loader")
 NAMES = (*BESIDE_PEERS, "greedy", "denoisers")
@@ -33,6 +34,7 @@ def main() -> None:
         peers.set_up()
     if arguments.name in BESIDE_PEERS and peers.PYTHON.exists() and Path(sys.prefix).resolve() != peers.FOLDER:
         sys.exit(in_peers_environment(arguments))
+    keep_freed_memory()  # as the commands do
     report: Report = importlib.import_module(f"benchmarks.{arguments.name}").measure()
     show(report)
     if arguments.json:
