@@ -156,7 +156,8 @@ def equivariance(report: dict) -> str:
     for weights, name in dict.fromkeys((r["weights"], r["denoiser"]) for r in rows):
         of = [r for r in rows if (r["weights"], r["denoiser"]) == (weights, name)]
         for first, who, key in ((weights, "ResNet", "ResNet"), ("", name, "equivariant")):
-            lines.append(f"| {first} | {who} | {' | '.join(f'{r[key]:.4f}' for r in of)} |")
+            line = f"| {first} | {who} | {' | '.join(f'{r[key]:.4f}' for r in of)} |"
+            lines += [line] * (line not in lines)  # with random weights the ResNet is the same beside all others
         spread = [f"{r['ratio']:.2f} ({r['least']:.2f} to {r['most']:.2f})" for r in of]
         lines.append(f"| | {name} / ResNet (95 %) | {' | '.join(spread)} |")
     own = [f"{r['of resampling']:.4f}" for r in of]

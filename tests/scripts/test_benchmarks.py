@@ -44,7 +44,7 @@ def scripts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(ROOT / "scripts"))
 
 
-@pytest.mark.parametrize("name", ("operators", "loader", "greedy"))  # denoisers: still to be measured in full
+@pytest.mark.parametrize("name", ("operators", "loader", "greedy", "denoisers"))
 def test_the_committed_figures_have_the_goals_asked_for(name: str) -> None:
     report = json.loads((ROOT / "benchmarks" / f"{name}.json").read_text())
     assert {key: (goal["better"], goal["bound"]) for key, goal in report["goals"].items()} == GOALS[name]
