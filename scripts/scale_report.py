@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scale_networks import EQUIVARIANT, ONE_SCALE, ORDINARY
 from scale_tests import ANATOMY, MEASURED, PIXELS, USUAL, Scans
-from study import by_volume, paired
+from study import paired
 
 from mrirecon.atomic import replacing
 
@@ -38,6 +38,12 @@ class Setting(NamedTuple):
         return f"{self.network} | {'augmented' if self.augmented else 'plain'} | {self.volumes} volumes | {seed}"
 
 
+def volumes(scores: Sequence[Sequence[float]], slices: int) -> list[list[float]]:
+    """PSNR and SSIM of every volume from those of its slices, as a line keeps them."""
+    found: list[list[float]] = np.array(scores).reshape(-1, slices, len(SCORES)).mean(1).round(4).tolist()
+    return found
+
+
 @dataclass(frozen=True)
 class Runs:
     """Results of every setting with every seed.
@@ -54,8 +60,7 @@ class Runs:
 
     def values(self, setting: Setting, test: str, score: int) -> np.ndarray:
         """PSNR or SSIM, as (seed, volume), or (seed, offset of the mask)."""
-        slices = 1 if test.startswith(MEASURED) else self.scans.slices
-        return by_volume([[s[score] for s in run["scores"][test]] for run in self.of(setting)], slices)
+        return np.array([[one[score] for one in run["scores"][test]] for run in self.of(setting)])
 
     def spread(self, setting: Setting, test: str) -> Line:
         """Mean, standard deviation over seeds, and the mean of every seed; of both scores."""

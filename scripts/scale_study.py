@@ -41,7 +41,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from scale_networks import CHANGED, EQUIVARIANT, NETWORKS, kept_bytes, seconds
-from scale_report import Line, Runs, Setting, changes, comparisons, draw
+from scale_report import Line, Runs, Setting, changes, comparisons, draw, volumes
 from scale_tests import USUAL, VALIDATION, Data, Scans
 from study import Lines, head, score
 from trainings import Trainings, best_rate
@@ -185,7 +185,11 @@ class Study:
         curve = {updates: self.validated(path) for updates, path in weights.items()}
         best = max(curve, key=lambda updates: curve[updates])
         net = load(weights[best]).net
-        scores = {name: [score(net, bare) for bare in self.data.slices(name)] for name in self.protocol.scans.names}
+        scans = self.protocol.scans
+        scores = {
+            name: volumes([score(net, one) for one in self.data.slices(name)], scans.slices_of(name))
+            for name in scans.names
+        }
         line = {
             "trained": max(curve),
             "best": best,

@@ -67,6 +67,10 @@ class Scans:
         """Of all tests."""
         return [*self.simulated, *(named(MEASURED, s) for s in self.crops)]
 
+    def slices_of(self, name: str) -> int:
+        """Slices of a test that are no tests of their own, as they are of one volume."""
+        return 1 if name.startswith(MEASURED) else self.slices
+
     @property
     def groups(self) -> dict[str, list[str]]:
         """Tests that are told as one, with their names."""

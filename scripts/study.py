@@ -86,7 +86,7 @@ def score(net: Unrolled, bare: Slice) -> list[float]:
         image = magnitude(net(problem) * scale, batch.crop).numpy()
     reference = magnitude(sense_target(batch), batch.crop).numpy()
     body = body_mask(reference[0])[None]
-    return [round(found, 6) for found in (psnr_inside(reference, image, body), ssim_inside(reference, image, body))]
+    return [psnr_inside(reference, image, body), ssim_inside(reference, image, body)]
 
 
 def paired(differences: np.ndarray) -> dict[str, Any]:
