@@ -1,0 +1,41 @@
+"""What a convex program's solution is worth, proved by a point of its dual.
+
+Primal:  F(v) = L(K v - b) + beta sum_i ||v_i||
+Dual:    G(theta) = -L*(theta) - <theta, b>   over all theta with ||K_i^T theta|| <= beta for every group i
+
+F(v) >= G(theta) for any two such points, so their difference bounds how far F(v) is from the least possible value.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """What is known of a solution.
+
+    primal: F at the solution. dual: a lower bound of F at every point, where violation is 0.
+    gap: (primal - dual) / primal, at least the solution's relative distance from the minimum; 0 where primal is 0.
+    subgradient: length of the shortest subgradient of F at the solution, 0 at the minimum.
+    violation: how far constraints are from being kept, relative to what they constrain; 0 for a program without any.
+    active: groups that are not zero. groups: of the program.
+    """
+
+    primal: float
+    dual: float
+    gap: float
+    subgradient: float
+    violation: float
+    active: int
+    groups: int
+
+    def as_dict(self) -> dict[str, float]:
+        return asdict(self)
+
+    def __str__(self) -> str:
+        violated = f", violation {self.violation:.1e}" if self.violation else ""
+        return (
+            f"objective {self.primal:.6g}, relative duality gap {self.gap:.1e}{violated}, "
+            f"{self.active} of {self.groups} groups active"
+        )

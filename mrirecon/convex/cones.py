@@ -1,0 +1,73 @@
+"""The constraints under which a gated filter is a ReLU neuron: it must open and close with its gate on every patch.
+
+(2 D_i - I) Y w_i >= 0   and the same for z_i,  with Y the patches and D_i = diag(1[Y u_i >= 0])
+
+A neuron v relu(<y, u>) with v > 0 is the filter w = v u behind the gate u; one with v < 0 is z = -v u, which counts
+negatively: the network's function is sum_i D_i Y (w_i - z_i). Where a constraint is kept exactly, relu(Y w_i) =
+D_i Y w_i. Sahiner et al., ICLR 2021, arXiv:2012.05169, whose eq. (5) prints the weight of z_i with the wrong sign.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mrirecon.convex.operator import Patches
+from mrirecon.denoisers.gated import gates_of
+
+
+@dataclass(frozen=True)
+class Cones:
+    """The constraints of filters x (group, tap) behind gates u (gate, tap).
+
+    There may be a multiple of filters: the w of all gates, and after them the z.
+    """
+
+    patches: Patches
+    u: Tensor
+
+    def lack(self, x: Tensor, multipliers: Tensor, delta: float) -> Tensor:
+        """(multipliers / delta - (2 D - I) Y x)_+, (group, n): what the augmented Lagrangian charges for."""
+        out = torch.empty_like(multipliers)
+        for samples, _, _, values in self.values(x):
+            out[:, samples] = (multipliers[:, samples] / delta - values).clamp_min(0)
+        return out
+
+    def charge(self, x: Tensor, multipliers: Tensor, delta: float) -> tuple[Tensor, Tensor, Tensor]:
+        """delta / 2 ||lack||^2 of each group, its gradient (group, tap) and second derivatives (group, tap, tap)."""
+        value, gradient = torch.zeros_like(x[:, 0]), torch.zeros_like(x)
+        curvature = x.new_zeros(*x.shape, x.shape[1])
+        for samples, Y, signs, values in self.values(x):
+            lack = (multipliers[:, samples] / delta - values).clamp_min(0)
+            value += delta / 2 * lack.to(value).square().sum(1)
+            gradient -= delta * (lack * signs) @ Y
+            squares = (Y[:, :, None] * Y[:, None, :]).flatten(1)
+            curvature += delta * ((lack > 0).to(Y) @ squares).reshape(curvature.shape)
+        return value, gradient, curvature
+
+    def pull(self, multipliers: Tensor) -> Tensor:
+        """Y^T (2 D - I) multipliers, (group, tap), in double precision: what they take off a group's gradient."""
+        total = self.u.new_zeros(len(multipliers), self.u.shape[1], dtype=torch.float64)
+        for samples, Y in self.patches:
+            total += (multipliers[:, samples] * self._signs(Y, len(total))) @ Y
+        return total
+
+    def violation(self, x: Tensor) -> Tensor:
+        """||(-(2 D - I) Y x)_+|| of each group, relative to the largest ||Y x|| of any; 0 to 1."""
+        below, total = (torch.zeros_like(x[:, 0], dtype=torch.float64) for _ in range(2))
+        for _, _, _, values in self.values(x):
+            below += (-values).clamp_min(0).double().square().sum(1)
+            total += values.double().square().sum(1)
+        return (below / total.max().clamp_min(1e-300)).sqrt()
+
+    def values(self, x: Tensor) -> Iterator[tuple[slice, Tensor, Tensor, Tensor]]:
+        """Block by block: samples, patches, their signs (group, sample), and (2 D - I) Y x, (group, sample)."""
+        for samples, Y in self.patches:
+            signs = self._signs(Y, len(x))
+            yield samples, Y, signs, signs * (x.to(Y) @ Y.T)
+
+    def _signs(self, Y: Tensor, groups: int) -> Tensor:
+        return (2 * gates_of(Y, self.u) - 1).T.repeat(groups // len(self.u), 1)

@@ -1,0 +1,112 @@
+"""The linear operator of a gated denoiser's training: filters in, what they add to all training pixels out.
+
+(K v)_p = sum_i 1[<y_p, u_i> >= 0] <y_p, v_i>        K: (gate, tap) -> (sample), one sample for each real or imaginary
+                                                     part of a pixel
+
+It is never held as a matrix: patches are cut from the images block by block, and gates are computed where they are
+used. Filters and samples are in the images' precision, sums over samples in double.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from mrirecon.denoisers.gated import ROWS, Blocks, correlations_of, filters_of, gates_of
+from mrirecon.denoisers.scales.padding import Padding
+
+ENTRIES = 2**24  # of a block of gated patches, 64 MB in single precision
+
+
+class Patches(Protocol):
+    """All patches of a training set, in blocks: the numbers of their samples, and the patches (samples, tap)."""
+
+    n: int
+
+    def __iter__(self) -> Iterator[tuple[slice, Tensor]]: ...
+
+
+@dataclass(frozen=True)
+class PatchRows:
+    """Patches that are given one by one, (n, tap)."""
+
+    rows: Tensor
+
+    @property
+    def n(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[tuple[slice, Tensor]]:
+        for start in range(0, self.n, ROWS):
+            at = slice(start, min(start + ROWS, self.n))
+            yield at, self.rows[at]
+
+
+@dataclass(frozen=True)
+class ImagePatches:
+    """The patches of all pixels of real images (*space), each a tensor of its own; they may differ in size."""
+
+    images: Sequence[Tensor]
+    kernel_size: int
+    padding: Padding
+
+    @property
+    def n(self) -> int:
+        return sum(image.numel() for image in self.images)
+
+    def __iter__(self) -> Iterator[tuple[slice, Tensor]]:
+        start = 0
+        for image in self.images:
+            blocks = Blocks(image[None], self.kernel_size, self.padding)
+            for place in blocks.places():  # in the order of memory, so that the samples of a block are consecutive
+                Y = blocks.patches(place)
+                yield slice(start, start + len(Y)), Y
+                start += len(Y)
+
+
+@dataclass(frozen=True)
+class GatedOperator:
+    """K, with patches and gates (gate, tap) of one type and device. ``at`` picks some of the gates, by number."""
+
+    patches: Patches
+    gates: Tensor
+
+    def forward(self, v: Tensor, at: Tensor | None = None) -> Tensor:
+        """K v, (n,)."""
+        u = self._gates(at)
+        v = v.to(u)
+        out = u.new_empty(self.patches.n)
+        for samples, Y in self.patches:
+            torch.linalg.vecdot(Y, filters_of(Y, u, v), out=out[samples])
+        return out
+
+    def adjoint(self, q: Tensor, at: Tensor | None = None) -> Tensor:
+        """K^T q, (gate, tap), in double precision."""
+        u = self._gates(at)
+        total = torch.zeros_like(u, dtype=torch.float64)
+        for samples, Y in self.patches:
+            total += correlations_of(Y, u, q[samples])
+        return total
+
+    def gram(self, at: Tensor, others: Tensor) -> Tensor:
+        """K_at^T K_others, (gate, tap, gate, tap), in double precision."""
+        d = self.gates.shape[1]
+        total = torch.zeros(len(at) * d, len(others) * d, dtype=torch.float64, device=self.gates.device)
+        most = max(1, ENTRIES // max(total.shape))
+        same = at is others
+        for _, patches in self.patches:
+            for Y in patches.split(most):
+                left = self._gated(Y, at)
+                right = left if same else self._gated(Y, others)
+                total += left.T @ right
+        return total.reshape(len(at), d, len(others), d)
+
+    def _gated(self, Y: Tensor, at: Tensor) -> Tensor:
+        return (gates_of(Y, self.gates[at])[:, :, None] * Y[:, None, :]).flatten(1)
+
+    def _gates(self, at: Tensor | None) -> Tensor:
+        return self.gates if at is None else self.gates[at]

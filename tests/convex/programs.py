@@ -1,0 +1,28 @@
+"""Small convex programs of a gated denoiser's training."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from mrirecon.convex.operator import GatedOperator, PatchRows
+from mrirecon.convex.working_set import LeastSquares
+
+
+def random(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+def program(n: int = 60, d: int = 4, gates: int = 12, fraction: float = 0.1, seed: int = 0) -> LeastSquares:
+    """Patches whose directions differ in size as those of images do; strength is a fraction of the largest sensible."""
+    Y = random(n, d, seed=seed) * torch.logspace(0, -2, d, dtype=torch.float64)
+    Y[:, 0] += random(n, seed=seed + 1)
+    b = (Y @ random(d, seed=seed + 2)).clamp_min(0) + 0.1 * random(n, seed=seed + 3)
+    K = GatedOperator(PatchRows(Y), random(gates, d, seed=seed + 4))
+    return LeastSquares(K, b, fraction * float(K.adjoint(b).norm(dim=1).max()))
+
+
+def matrix(K: GatedOperator) -> Tensor:
+    """K as a matrix (n, gate, tap)."""
+    Y = torch.cat([Y for _, Y in K.patches])
+    return (Y @ K.gates.T >= 0).to(Y)[:, :, None] * Y[:, None, :]

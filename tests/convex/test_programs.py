@@ -1,0 +1,163 @@
+"""The gated program: its operator, its solvers, and what their certificates say."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from mrirecon.convex import operator
+from mrirecon.convex.accelerated import Squares, accelerated
+from mrirecon.convex.group_lasso import minimise_quadratic, relative_gap
+from mrirecon.convex.metric import Euclidean, PatchMetric
+from mrirecon.convex.operator import GatedOperator, ImagePatches, PatchRows
+from mrirecon.convex.working_set import LeastSquares, solve
+from mrirecon.denoisers import ConvexDual
+from mrirecon.errors import InputError
+from tests.convex.programs import matrix, program, random
+
+
+def objective(p: LeastSquares, v: Tensor) -> float:
+    r = torch.einsum("nij,ij->n", matrix(p.K), v) - p.b
+    return float(r @ r) / 2 + p.beta * float(v.norm(dim=1).sum())
+
+
+@pytest.mark.parametrize("rows", [7, 4096])
+def test_the_operator_is_its_matrix(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(operator, "ROWS", rows)
+    monkeypatch.setattr(operator, "ENTRIES", 200)
+    K = program().K
+    A, v, q = matrix(K), random(12, 4, seed=5), random(60, seed=6)
+    torch.testing.assert_close(K.forward(v), torch.einsum("nij,ij->n", A, v))
+    torch.testing.assert_close(K.adjoint(q), torch.einsum("nij,n->ij", A, q))
+    at, others = torch.tensor([3, 1, 7]), torch.tensor([2, 3])
+    torch.testing.assert_close(K.gram(at, others), torch.einsum("nij,nkl->ijkl", A[:, at], A[:, others]))
+    torch.testing.assert_close(K.gram(at, at), torch.einsum("nij,nkl->ijkl", A[:, at], A[:, at]))
+    torch.testing.assert_close(K.forward(v[at], at), torch.einsum("nij,ij->n", A[:, at], v[at]))
+
+
+def test_the_operator_of_images_is_the_denoisers_branch() -> None:
+    net = ConvexDual(6, 3, padding="reflect").double()
+    with torch.no_grad():
+        net.filters.copy_(random(6, 3, 3))
+    images = [random(7, 9, seed=1), random(5, 6, seed=2)]
+    K = GatedOperator(ImagePatches(images, 3, "reflect"), net.gates.flatten(1))
+    seen = [net.branch(torch.complex(x, 0 * x)[None, None]).real.flatten() for x in images]
+    torch.testing.assert_close(K.forward(net.filters.detach().flatten(1)), torch.cat(seen).detach())
+
+
+@pytest.mark.parametrize("fraction", [0.9, 0.3, 0.03, 0.001])
+@pytest.mark.parametrize("first", [8, 1500])
+def test_a_solution_is_certified(fraction: float, first: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a working set of two groups at first, and with all."""
+    monkeypatch.setattr("mrirecon.convex.working_set.FIRST", first)
+    p = program(n=200, gates=40, fraction=fraction)
+    solution = solve(p, 1e-9)
+    v, proof = solution.filters, solution.certificate
+    assert objective(p, v) == pytest.approx(proof.primal)
+    assert proof.gap + 1e-14 >= 0 and proof.gap <= 1e-9
+    assert proof.active == int((v.norm(dim=1) > 0).sum()) < 40
+    for seed in range(20):  # no other point is below the dual value
+        assert objective(p, v + 10.0 ** (-seed / 2) * random(40, 4, seed=seed)) >= proof.dual
+    assert proof.subgradient < 1e-3 * p.beta
+
+
+def test_above_the_largest_sensible_strength_nothing_is_active() -> None:
+    solution = solve(program(fraction=1.0001))
+    assert torch.equal(solution.filters, torch.zeros(12, 4, dtype=torch.float64))
+    assert solution.certificate.gap < 1e-12 and solution.certificate.active == 0
+
+
+def test_a_warm_start_gives_the_same_optimum() -> None:
+    p = program(n=200, gates=40, fraction=0.05)
+    cold, warm = solve(p, 1e-10), solve(p, 1e-10, start=solve(program(n=200, gates=40, fraction=0.1)).filters)
+    torch.testing.assert_close(warm.filters, cold.filters, rtol=1e-4, atol=1e-6)
+
+
+def test_one_problem_has_one_answer() -> None:
+    assert torch.equal(solve(program(n=200, gates=40)).filters, solve(program(n=200, gates=40)).filters)
+
+
+def test_single_precision_reaches_the_same_value() -> None:
+    p = program(n=200, gates=40)
+    K = GatedOperator(PatchRows(p.K.patches.rows.float()), p.K.gates.float())
+    single = solve(LeastSquares(K, p.b.float(), p.beta), 1e-4)
+    assert single.certificate.primal == pytest.approx(solve(p).certificate.primal, rel=1e-4)
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "patches"])
+def test_a_metric_changes_the_way_but_not_the_optimum(metric: str) -> None:
+    p = program(n=200, gates=20, fraction=0.05)
+    Y = p.K.patches.rows
+    steps = {"euclidean": Euclidean(), "patches": PatchMetric(Y.T @ Y)}[metric]
+    best = solve(p, 1e-10).certificate.primal
+    start = torch.zeros(20, 4, dtype=torch.float64)
+    last = objective(p, start)
+    for number, x in enumerate(accelerated(p.K, p.b, Squares(), p.beta, start, steps)):
+        assert x.objective <= last * (1 + 1e-12), f"iteration {number} rose"
+        last = x.objective
+        if last <= best * (1 + 1e-8):
+            break
+        assert number < 20_000
+    assert objective(p, x.x) == pytest.approx(best, rel=1e-7)
+    proof, _ = p.certify(x.x, torch.arange(20))
+    assert proof.gap < 1e-3
+
+
+def test_momentum_follows_the_condition_of_its_rate() -> None:
+    t = 1.0
+    for _ in range(50):
+        t_new = (1 + (1 + 4 * t * t) ** 0.5) / 2
+        assert t_new**2 - t_new <= t**2 * (1 + 1e-12)
+        t = t_new
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_proximal_step_minimises_its_function(seed: int) -> None:
+    root = random(5, 5, seed=seed)
+    M, u = root.T @ root + 0.01 * torch.eye(5, dtype=torch.float64), random(30, 5, seed=seed + 10)
+    for metric, N in ((Euclidean(), torch.eye(5, dtype=torch.float64)), (PatchMetric(M), M)):
+        threshold = float((u @ N).norm(dim=1).median())
+        v = metric.prox(u, threshold)
+        pull, norms = (u - v) @ N, v.norm(dim=1, keepdim=True)
+        on = norms[:, 0] > 0
+        assert on.any() and not on.all()
+        torch.testing.assert_close(pull[on], (threshold * v / norms)[on])
+        assert (pull[~on].norm(dim=1) <= threshold * (1 + 1e-12)).all()
+        torch.testing.assert_close(metric.gradient(u) @ N, u)
+        assert metric.inner(u, v) == pytest.approx(float(((u @ N) * v).sum()))
+
+
+def test_an_ill_conditioned_quadratic_is_solved_to_its_gap() -> None:
+    A = random(40, 24, seed=3) @ torch.diag(torch.logspace(0, -5, 24, dtype=torch.float64)) @ random(24, 24, seed=4)
+    b = random(40, seed=5)
+    Q, c, constant = (A.T @ A).reshape(8, 3, 8, 3), (A.T @ b).reshape(8, 3), float(b @ b) / 2
+    for fraction in (0.5, 1e-2, 1e-4):
+        beta = fraction * float(c.norm(dim=1).max())
+        v = minimise_quadratic(Q, c, beta, constant, 1e-9)
+        Qv = (A.T @ A @ v.reshape(-1)).reshape(8, 3)
+        assert -1e-14 < relative_gap(v, Qv, c, beta, constant) <= 1e-9
+
+
+def test_it_agrees_with_cvxpy() -> None:
+    cvxpy = pytest.importorskip("cvxpy", reason="cvxpy is in the extra `test`")
+    p = program(n=80, gates=10, fraction=0.05)
+    A, v = matrix(p.K).flatten(1).numpy(), cvxpy.Variable((10, 4))
+    loss = cvxpy.sum_squares(A @ cvxpy.vec(v, order="C") - p.b.numpy()) / 2
+    problem = cvxpy.Problem(cvxpy.Minimize(loss + p.beta * cvxpy.sum(cvxpy.norm(v, axis=1))))
+    problem.solve(solver=cvxpy.CLARABEL)
+    solution = solve(p, 1e-9)
+    assert solution.certificate.primal == pytest.approx(problem.value, rel=1e-5)
+    torch.testing.assert_close(solution.filters, torch.tensor(v.value), rtol=1e-3, atol=1e-4)
+
+
+def test_impossible_programs_are_refused() -> None:
+    p = program()
+    with pytest.raises(InputError, match="expected one for each"):
+        LeastSquares(p.K, p.b[:-1], 1.0)
+    with pytest.raises(InputError, match="above 0"):
+        LeastSquares(p.K, p.b, 0.0)
+    with pytest.raises(InputError, match="not finite"):
+        LeastSquares(p.K, p.b * torch.inf, 1.0)
+    with pytest.raises(InputError, match="larger tolerance"):
+        solve(p, 1e-30)
