@@ -2,7 +2,8 @@
 
 min_v  L(K v - b) + beta sum_i ||v_i||
 
-x+ = prox(z - step M^-1 K^T L'(K z - b));   z = x+ + (t - 1) / t+ (x+ - x),   t+ = (1 + sqrt(1 + 4 t^2)) / 2
+x+ = argmin_v <K^T L'(K z - b), v> + ||v - z||_M^2 / (2 step) + beta sum_i ||v_i||
+z  = x+ + (t - 1) / t+ (x+ - x),   t+ = (1 + sqrt(1 + 4 t^2)) / 2
 
 Beck and Teboulle 2009; the step is shortened until the quadratic bound holds and grows where it holds with room to
 spare (Liu, Ji, Ye 2009); momentum restarts where it points uphill (O'Donoghue and Candes 2015). As K is linear, K z is
@@ -18,13 +19,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from mrirecon.convex.metric import Metric
+
 SHRINK, GROW, ROOM = 0.8, 1.25, 5.0
-
-
-class Metric(Protocol):
-    def gradient(self, g: Tensor) -> Tensor: ...
-    def inner(self, a: Tensor, b: Tensor) -> float: ...
-    def prox(self, u: Tensor, threshold: float) -> Tensor: ...
 
 
 class Loss(Protocol):
@@ -82,9 +79,9 @@ def accelerated(
     rx = rz = K.forward(x) - b
     lowest, t = objective(x, rx), 1.0
     while True:
-        direction = metric.gradient(K.adjoint(loss.gradient(rz)))
+        g = K.adjoint(loss.gradient(rz))
         while True:
-            new = metric.prox(z - step * direction, step * beta)
+            new = metric.step(z, g, step, beta)
             r = K.forward(new) - b
             bound, excess = metric.inner(new - z, new - z) / (2 * step), loss.excess(r, rz)
             if excess <= bound:

@@ -18,8 +18,9 @@ from torch import Tensor
 
 from mrirecon.convex.certificate import Certificate
 from mrirecon.convex.cones import Cones
+from mrirecon.convex.least_squares import LeastSquares
 from mrirecon.convex.newton import proximal_newton
-from mrirecon.convex.working_set import LeastSquares, certificate
+from mrirecon.convex.operator import GatedOperator
 from mrirecon.errors import InputError
 
 ROUNDS = 100
@@ -68,6 +69,8 @@ def solve_cones(
 ) -> ConeSolution:
     """Filters whose certificate has a gap, and a violation, of at most ``tolerance``."""
     K, b, beta = program.K, program.b, program.beta
+    if not isinstance(K, GatedOperator):
+        raise InputError("cone constraints are for one-shot denoisers and proximal-gradient steps, not for MoDL's")
     everything = torch.arange(len(K.gates), device=K.gates.device)
     cones = Cones(K.patches, K.gates)
     Q, c = K.gram(everything, everything), K.adjoint(b)
@@ -97,8 +100,5 @@ def certify(program: LeastSquares, cones: Cones, x: Tensor, multipliers: Tensor)
     w, z = x.chunk(2)
     r = program.K.forward(w - z) - program.b
     gradient = program.K.adjoint(r)
-    rr, rb = float(r.double().square().sum()), float((r.double() * program.b.double()).sum())
     pulled = torch.cat([gradient, -gradient]) - cones.pull(multipliers)
-    return replace(
-        certificate(x, pulled, program.beta, rr, rb), violation=float(cones.violation(x).max()), groups=len(x)
-    )
+    return replace(program.worth(x, pulled, r), violation=float(cones.violation(x).max()))

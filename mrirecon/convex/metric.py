@@ -1,67 +1,97 @@
-"""Metrics of proximal steps: how far a filter moves is measured so that all directions are about equally steep.
+"""Metrics of proximal steps: how far filters move is measured so that all directions are about equally steep.
 
-prox(u) = argmin_v  beta ||v_i|| summed over i  +  1 / (2 step) sum_i (v_i - u_i)^T M (v_i - u_i)
+new = argmin_v  <g, v - z> + 1 / (2 step) (v - z)^T M (v - z) + beta sum_i ||v_i||
 
-The penalty stays the ordinary norm of the filters; only the way to its minimum changes, so the solution and its
+The penalty stays the ordinary norm of the filters; only the way to the minimum changes, so the solution and its
 certificate do not.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from mrirecon.convex.group_lasso import minimise_quadratic
+
 HALVINGS = 60
+
+
+class Metric(Protocol):
+    """Filters, gradients and results are (group, tap)."""
+
+    def inner(self, a: Tensor, b: Tensor) -> float:
+        """a^T M b"""
+
+    def step(self, z: Tensor, g: Tensor, step: float, beta: float) -> Tensor:
+        """The proximal step from z with the gradient g."""
 
 
 @dataclass(frozen=True)
 class Euclidean:
-    """M = I: the proximal step is the block soft threshold v = u max(0, 1 - step beta / ||u||)."""
-
-    def gradient(self, g: Tensor) -> Tensor:
-        """M^-1 g, the direction of steepest ascent."""
-        return g
+    """M = I: the block soft threshold of z - step g."""
 
     def inner(self, a: Tensor, b: Tensor) -> float:
-        """sum_i a_i^T M b_i."""
         return float((a * b).sum())
 
-    def prox(self, u: Tensor, threshold: float) -> Tensor:
-        """The proximal step with step * beta = threshold."""
+    def step(self, z: Tensor, g: Tensor, step: float, beta: float) -> Tensor:
+        u = z - step * g
         norms = u.norm(dim=1, keepdim=True)
-        return torch.where(norms > threshold, u * (1 - threshold / norms.clamp_min(1e-300)), 0.0)
+        return torch.where(norms > step * beta, u * (1 - step * beta / norms.clamp_min(1e-300)), 0.0)
 
 
 class PatchMetric:
     """M = the patches' second moments, the same for every group: patches differ most in their mean, least in detail.
 
-    In the eigenvectors of M = U diag(m) U^T the step is v_j = m_j u_j / (m_j + threshold / s) with s = ||v||, which is
-    found by halving an interval for all groups at once.
+    In the eigenvectors of M = V diag(m) V^T the step is v_j = x_j / (m_j + step beta / s), x = M z - step g, with
+    s = ||v||, which is found by halving an interval for all groups at once.
     """
 
     def __init__(self, moments: Tensor) -> None:
         m, self.vectors = torch.linalg.eigh(moments)
         self.m = m.clamp_min(1e-6 * m[-1])  # directions that hardly occur: still a metric, and never an endless step
 
-    def gradient(self, g: Tensor) -> Tensor:
-        return (g @ self.vectors / self.m) @ self.vectors.T
-
     def inner(self, a: Tensor, b: Tensor) -> float:
         return float(((a @ self.vectors) * self.m * (b @ self.vectors)).sum())
 
-    def prox(self, u: Tensor, threshold: float) -> Tensor:
-        mu = (u @ self.vectors) * self.m
-        on = mu.norm(dim=1) > threshold  # zero is the minimum where ||M u|| <= threshold
-        z = mu[on]
-        # s = ||v(s)|| is where sum_j (z_j / (m_j s + threshold))^2 = 1, a falling function of s
-        low = torch.zeros_like(z[:, :1])
-        high = z.norm(dim=1, keepdim=True) / self.m[0]
+    def step(self, z: Tensor, g: Tensor, step: float, beta: float) -> Tensor:
+        all_x = (z @ self.vectors) * self.m - step * (g @ self.vectors)
+        threshold = step * beta
+        on = all_x.norm(dim=1) > threshold  # zero is the minimum elsewhere
+        x = all_x[on]
+        # s = ||v|| is where sum_j (x_j / (m_j s + threshold))^2 = 1, a falling function of s
+        low = torch.zeros_like(x[:, :1])
+        high = x.norm(dim=1, keepdim=True) / self.m[0]
         for _ in range(HALVINGS):
             s = (low + high) / 2
-            above = (z / (self.m * s + threshold)).square().sum(1, keepdim=True) > 1
+            above = (x / (self.m * s + threshold)).square().sum(1, keepdim=True) > 1
             low, high = torch.where(above, s, low), torch.where(above, high, s)
-        v = torch.zeros_like(u)
-        v[on] = (z * high / (self.m * high + threshold)) @ self.vectors.T
+        v = torch.zeros_like(z)
+        v[on] = (x * high / (self.m * high + threshold)) @ self.vectors.T
         return v
+
+
+class GramMetric:
+    """M = K^T K or more: the step is a group lasso of a dense quadratic, solved far below what the step gains.
+
+    With M = K^T K and squares as loss a single step of 1 is the solution; it pays where M only bounds the loss.
+    """
+
+    def __init__(self, Q: Tensor) -> None:
+        self.Q = Q
+        matrix = Q.reshape(Q.shape[0] * Q.shape[1], -1)
+        ridge = 1e-10 * matrix.diagonal().mean() * torch.eye(len(matrix)).to(Q)
+        self.factor = torch.linalg.cholesky(matrix + ridge)
+
+    def inner(self, a: Tensor, b: Tensor) -> float:
+        return float((a * self._times(b)).sum())
+
+    def step(self, z: Tensor, g: Tensor, step: float, beta: float) -> Tensor:
+        c = self._times(z) - step * g
+        least = float((c.reshape(-1) * torch.cholesky_solve(c.reshape(-1, 1), self.factor)[:, 0]).sum()) / 2
+        return minimise_quadratic(self.Q, c, step * beta, (1 + 1e-6) * least, 1e-9)
+
+    def _times(self, v: Tensor) -> Tensor:
+        return (self.Q.reshape(v.numel(), -1) @ v.reshape(-1)).reshape(v.shape)

@@ -9,7 +9,7 @@ used. Filters and samples are in the images' precision, sums over samples in dou
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -68,18 +68,47 @@ class ImagePatches:
                 start += len(Y)
 
 
+class Operator(Protocol):
+    """K as a program needs it; ``at`` picks some of the gates, by number.
+
+    gates: (gate, tap), in the type and on the device of filters and samples.
+    n: samples.
+    exact: whether ``gram`` is K^T K; else it is that or more, for every filter.
+    error: bound of ||what forward gives - K v|| / ||K v||, and the same for the samples that adjoint starts from.
+    """
+
+    @property
+    def gates(self) -> Tensor: ...
+    @property
+    def n(self) -> int: ...
+    @property
+    def exact(self) -> bool: ...
+    @property
+    def error(self) -> float: ...
+    def forward(self, v: Tensor, at: Tensor | None = None) -> Tensor: ...
+    def adjoint(self, q: Tensor, at: Tensor | None = None) -> Tensor: ...
+    def gram(self, at: Tensor, others: Tensor) -> Tensor: ...
+    def moments(self) -> Tensor: ...
+
+
 @dataclass(frozen=True)
 class GatedOperator:
-    """K, with patches and gates (gate, tap) of one type and device. ``at`` picks some of the gates, by number."""
+    """K, with patches and gates (gate, tap) of one type and device."""
 
     patches: Patches
     gates: Tensor
+    exact: bool = True
+    error: float = 0.0
+
+    @property
+    def n(self) -> int:
+        return self.patches.n
 
     def forward(self, v: Tensor, at: Tensor | None = None) -> Tensor:
         """K v, (n,)."""
         u = self._gates(at)
         v = v.to(u)
-        out = u.new_empty(self.patches.n)
+        out = u.new_empty(self.n)
         for samples, Y in self.patches:
             torch.linalg.vecdot(Y, filters_of(Y, u, v), out=out[samples])
         return out
@@ -105,8 +134,49 @@ class GatedOperator:
                 total += left.T @ right
         return total.reshape(len(at), d, len(others), d)
 
+    def moments(self) -> Tensor:
+        """The patches' second moments Y^T Y, (tap, tap), in double precision: K_i^T K_i or more, for every gate."""
+        d = self.gates.shape[1]
+        total = torch.zeros(d, d, dtype=torch.float64, device=self.gates.device)
+        for _, Y in self.patches:
+            total += Y.T @ Y
+        return total
+
     def _gated(self, Y: Tensor, at: Tensor) -> Tensor:
         return (gates_of(Y, self.gates[at])[:, :, None] * Y[:, None, :]).flatten(1)
 
     def _gates(self, at: Tensor | None) -> Tensor:
         return self.gates if at is None else self.gates[at]
+
+
+@dataclass(frozen=True)
+class Followed:
+    """T K, where what filters give goes through a symmetric T with 0 <= T <= 1 before it is compared.
+
+    T: (n,) to (n,). error: bound of ||what T gives - T q|| / ||q||, as of an iterative solver with a tolerance.
+    """
+
+    K: GatedOperator
+    T: Callable[[Tensor], Tensor]
+    error: float
+    exact: bool = False
+
+    @property
+    def gates(self) -> Tensor:
+        return self.K.gates
+
+    @property
+    def n(self) -> int:
+        return self.K.n
+
+    def forward(self, v: Tensor, at: Tensor | None = None) -> Tensor:
+        return self.T(self.K.forward(v, at))
+
+    def adjoint(self, q: Tensor, at: Tensor | None = None) -> Tensor:
+        return self.K.adjoint(self.T(q), at)
+
+    def gram(self, at: Tensor, others: Tensor) -> Tensor:
+        return self.K.gram(at, others)
+
+    def moments(self) -> Tensor:
+        return self.K.moments()

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from mrirecon.convex.least_squares import LeastSquares
 from mrirecon.convex.operator import GatedOperator, PatchRows
-from mrirecon.convex.working_set import LeastSquares
 
 
 def random(*shape: int, seed: int = 0) -> Tensor:

@@ -9,9 +9,10 @@ from torch import Tensor
 from mrirecon.convex import operator
 from mrirecon.convex.accelerated import Squares, accelerated
 from mrirecon.convex.group_lasso import minimise_quadratic, relative_gap
-from mrirecon.convex.metric import Euclidean, PatchMetric
-from mrirecon.convex.operator import GatedOperator, ImagePatches, PatchRows
-from mrirecon.convex.working_set import LeastSquares, solve
+from mrirecon.convex.least_squares import LeastSquares
+from mrirecon.convex.metric import Euclidean, GramMetric, PatchMetric
+from mrirecon.convex.operator import Followed, GatedOperator, ImagePatches, PatchRows
+from mrirecon.convex.working_set import solve
 from mrirecon.denoisers import ConvexDual
 from mrirecon.errors import InputError
 from tests.convex.programs import matrix, program, random
@@ -116,16 +117,70 @@ def test_momentum_follows_the_condition_of_its_rate() -> None:
 def test_a_proximal_step_minimises_its_function(seed: int) -> None:
     root = random(5, 5, seed=seed)
     M, u = root.T @ root + 0.01 * torch.eye(5, dtype=torch.float64), random(30, 5, seed=seed + 10)
+    g = random(30, 5, seed=seed + 20)
     for metric, N in ((Euclidean(), torch.eye(5, dtype=torch.float64)), (PatchMetric(M), M)):
-        threshold = float((u @ N).norm(dim=1).median())
-        v = metric.prox(u, threshold)
-        pull, norms = (u - v) @ N, v.norm(dim=1, keepdim=True)
+        threshold = float((u @ N - 0.7 * g).norm(dim=1).median())
+        v = metric.step(u, g, 0.7, threshold / 0.7)
+        pull, norms = (u - v) @ N - 0.7 * g, v.norm(dim=1, keepdim=True)
         on = norms[:, 0] > 0
         assert on.any() and not on.all()
         torch.testing.assert_close(pull[on], (threshold * v / norms)[on])
         assert (pull[~on].norm(dim=1) <= threshold * (1 + 1e-12)).all()
-        torch.testing.assert_close(metric.gradient(u) @ N, u)
         assert metric.inner(u, v) == pytest.approx(float(((u @ N) * v).sum()))
+    whole = GramMetric(torch.kron(torch.eye(30, dtype=torch.float64), M).reshape(30, 5, 30, 5))
+    again = whole.step(u, g, 0.7, threshold / 0.7)
+    assert (again - v).norm() < 1e-3 * v.norm()
+    assert whole.inner(u, v) == pytest.approx(metric.inner(u, v))
+
+
+def smoothing(n: int) -> Tensor:
+    """A symmetric matrix between 0 and 1, as (A^H A + lam)^-1 lam is in a step of MoDL."""
+    root = random(n, n, seed=8)
+    return torch.linalg.inv(root.T @ root / n / 0.1 + torch.eye(n, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("dense", [0, 4000])
+def test_what_follows_the_filters_is_part_of_the_program(dense: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the Gram matrix as metric, and without."""
+    monkeypatch.setattr("mrirecon.convex.working_set.DENSE", dense)
+    p = program(n=60, gates=12)
+    T = smoothing(60)
+    K = Followed(p.K, lambda q: T @ q, error=0.0)
+    program_ = LeastSquares(K, p.b, 0.1 * float(K.adjoint(p.b).norm(dim=1).max()))
+    solution = solve(program_, 1e-7)
+    A = torch.einsum("mn,nij->mij", T, matrix(p.K)).flatten(1)
+    expected = minimise_quadratic(
+        (A.T @ A).reshape(12, 4, 12, 4), (A.T @ p.b).reshape(12, 4), program_.beta, float(p.b @ p.b) / 2, 1e-10
+    )
+    r = A @ expected.reshape(-1) - p.b
+    least = float(r @ r) / 2 + program_.beta * float(expected.norm(dim=1).sum())
+    assert solution.certificate.dual <= least * (1 + 1e-9)
+    assert solution.certificate.primal == pytest.approx(least, rel=1e-7)
+
+
+def test_errors_of_what_follows_count_against_the_solution() -> None:
+    p = program(n=60, gates=12)
+    T, noise = smoothing(60), random(60, 60, seed=9)
+    noise = 1e-4 * noise / torch.linalg.matrix_norm(noise, 2)
+    beta = 0.1 * float(p.K.adjoint(T @ p.b).norm(dim=1).max())
+    exact = solve(LeastSquares(Followed(p.K, lambda q: T @ q, 0.0), p.b, beta), 1e-8).certificate
+    rough = LeastSquares(Followed(p.K, lambda q: T @ q + noise @ q, 1e-4), p.b, beta)
+    solution = solve(rough, 1e-2)
+    assert 1e-4 < solution.certificate.gap <= 1e-2
+    assert solution.certificate.dual <= exact.dual + 1e-8 * exact.primal
+    assert solution.certificate.primal >= exact.primal * (1 - 1e-8)
+    with pytest.raises(InputError, match="larger tolerance"):
+        solve(rough, 1e-6)
+
+
+def test_a_large_working_set_is_solved_without_its_gram_matrix(monkeypatch: pytest.MonkeyPatch) -> None:
+    p = program(n=200, gates=40, fraction=0.05)
+    best = solve(p, 1e-9).certificate.primal
+    monkeypatch.setattr("mrirecon.convex.working_set.DENSE", 30)
+    monkeypatch.setattr("mrirecon.convex.working_set.FIRST", 20)
+    solution = solve(p, 1e-5)
+    assert solution.certificate.gap <= 1e-5
+    assert solution.certificate.primal == pytest.approx(best, rel=1e-5)
 
 
 def test_an_ill_conditioned_quadratic_is_solved_to_its_gap() -> None:

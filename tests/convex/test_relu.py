@@ -8,9 +8,10 @@ from torch import Tensor
 
 from mrirecon.convex.augmented_lagrangian import solve_cones
 from mrirecon.convex.cones import Cones
+from mrirecon.convex.least_squares import LeastSquares
 from mrirecon.convex.operator import GatedOperator, ImagePatches, PatchRows
 from mrirecon.convex.relu import decomposed, gated_of, network_of, neurons_of
-from mrirecon.convex.working_set import LeastSquares, solve
+from mrirecon.convex.working_set import solve
 from mrirecon.denoisers import ConvexDual, TwoLayerReLU
 from mrirecon.errors import InputError
 from tests.convex.programs import program, random
