@@ -54,7 +54,7 @@ def load(path: Path) -> Trained:
     Raises InputError for a missing, broken or foreign file, and for a network that cannot be made again.
     """
     path = locate(path)
-    checkpoint = _read(path)
+    checkpoint = read(path)
     entry = checkpoint.get("mrirecon")
     if not isinstance(entry, dict) or not isinstance(entry.get("net"), dict):
         raise InputError(
@@ -75,12 +75,12 @@ def load(path: Path) -> Trained:
 def load_weights(net: nn.Module, path: Path) -> None:
     """Fill a network with the weights of a checkpoint or run folder; InputError if they do not fit."""
     path = locate(path)
-    _fill(net, _read(path), path)
+    _fill(net, read(path), path)
 
 
 def check_resumable(path: Path) -> None:
     """Raises InputError for a checkpoint that training cannot go on from, since it holds no more than weights."""
-    found = _read(path)
+    found = read(path)
     missing = [key for key in TRAINING if key not in found]
     if missing:
         raise InputError(
@@ -111,7 +111,8 @@ def build(net: dict[str, Any], source: Path) -> Unrolled:
         raise InputError(f"{source}: the network {net.get('class_path')} cannot be made: {error}") from None
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read(path: Path) -> dict[str, Any]:
+    """A checkpoint's plain values and tensors; InputError for a file that is none, or that holds code."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's thoughts on pickles that it then refuses

@@ -18,6 +18,7 @@ from mrirecon.training.watch import PARENT, end_with_parent
 COMMANDS = {
     "simulate": "write multi-coil volumes with known truth, in fastMRI layout",
     "fit": "train a network from YAML cards",
+    "convex-fit": "train convex denoisers stage by stage, each to a certificate of optimality",
     "validate": "score a trained network on the validation files",
     "test": "score a trained network on the test files",
     "predict": "reconstruct the prediction files of a data card",
@@ -26,7 +27,7 @@ COMMANDS = {
     "tune": "find the strength at which a classical method is best on given files",
     "cards": "list the cards that ship with mrirecon",
 }
-LIGHTNING = ("fit", "validate", "test", "predict")
+LIGHTNING = ("fit", "convex-fit", "validate", "test", "predict")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

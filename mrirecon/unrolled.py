@@ -116,6 +116,22 @@ class ModelBased(nn.Module):
         return _undoable(self.denoiser).inverse(y + (problem.A.normal(y) - problem.AHy) / lam)
 
 
+class OneShot(nn.Module):
+    """x <- D(x), which does not look at the data again.
+
+    Args:
+        denoiser: the learned denoiser D.
+    """
+
+    def __init__(self, denoiser: nn.Module) -> None:
+        super().__init__()
+        self.denoiser = denoiser
+
+    def forward(self, x: Tensor, problem: Problem) -> Tensor:
+        denoised: Tensor = self.denoiser(x)
+        return denoised
+
+
 def _undoable(denoiser: nn.Module) -> Denoiser:
     if not isinstance(denoiser, Denoiser) or type(denoiser).inverse is Denoiser.inverse:
         raise no_inverse(denoiser)
@@ -157,6 +173,15 @@ class Unrolled(nn.Module):
     def forward(self, problem: Problem) -> Tensor:
         """Image (batch, map, *space) of a problem whose data are scaled (see ``Problem.scaled``)."""
         return run(self.sequence, problem.AHy, problem)
+
+
+def one_shot(denoiser: Callable[[], nn.Module]) -> Unrolled:
+    """A denoiser of A^H y alone, without data consistency: what unrolled networks are compared with.
+
+    Args:
+        denoiser: makes the denoiser.
+    """
+    return Unrolled([OneShot(denoiser())])
 
 
 def proximal_gradient(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from mrirecon import checkpoint
 from mrirecon.commands.call import joined
+from mrirecon.commands.convex import HELP as CONVEX_HELP
+from mrirecon.commands.convex import ConvexCli
 from mrirecon.commands.lightning import Cli, quieten, raised_by_lightning
 from mrirecon.commands.runs import checkpoints, default_run, read_card, resume_from, saved_config
 from mrirecon.data.module import FastMRIData
@@ -69,7 +72,8 @@ USES = {
 
 
 def main(name: str, argv: Sequence[str]) -> int:
-    """Run `mrirecon fit`, `validate`, `test` or `predict`."""
+    """Run `mrirecon fit`, `convex-fit`, `validate`, `test` or `predict`."""
+    asked, name = name, "fit" if name == "convex-fit" else name
     own = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     own.add_argument("-c", "--config", action="append", default=[])
     own.add_argument("-h", "--help", action="store_true")
@@ -83,7 +87,8 @@ def main(name: str, argv: Sequence[str]) -> int:
     options, settings = own.parse_known_args(list(argv))
     if options.help or not argv:
         what, more = USES.get(name, ("", ""))
-        print(FIT_HELP if name == "fit" else USE_HELP.format(name=name, what=what, more=more))
+        helps = {"fit": FIT_HELP, "convex-fit": CONVEX_HELP}
+        print(helps[asked] if asked in helps else USE_HELP.format(name=name, what=what, more=more))
         return 0
     if not 0 <= options.seed_everything < 2**32:
         raise InputError(f"--seed_everything {options.seed_everything}; expected a whole number from 0 to 4294967295")
@@ -115,6 +120,9 @@ def main(name: str, argv: Sequence[str]) -> int:
         defaults["enable_checkpointing"] = False
         start = options.ckpt_path or options.run
         options.output = options.output or (options.run or options.ckpt_path.parent) / "reconstructions"
+    state = None
+    if asked == "convex-fit":
+        start, state = None, start  # of a form of its own
     if start is not None:
         start = checkpoint.locate(start)
         settings += ["--ckpt_path", str(start), "--weights_only", "true"]
@@ -125,7 +133,8 @@ def main(name: str, argv: Sequence[str]) -> int:
     quieten()
     sys.argv = ["mrirecon"]  # Lightning warns if arguments are passed beside those of the process
     try:
-        cli = Cli(
+        make = partial(ConvexCli, run=run, state=state) if asked == "convex-fit" else Cli
+        cli = make(
             Reconstruction,
             FastMRIData,
             args=words,
@@ -140,7 +149,9 @@ def main(name: str, argv: Sequence[str]) -> int:
             # Only training decides what a run is.
             save_config_callback=SaveConfigCallback if name == "fit" else None,
             save_config_kwargs={"overwrite": True},
-            parser_kwargs={key: {"usage": f"mrirecon {key} [options]"} for key in ("fit", *USES)},
+            parser_kwargs={
+                key: {"usage": f"mrirecon {asked if key == name else key} [options]"} for key in ("fit", *USES)
+            },
         )
     except MisconfigurationException as error:
         raise InputError(str(error)) from None

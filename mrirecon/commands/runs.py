@@ -65,7 +65,10 @@ def saved_config(run: Path, for_use: bool = False) -> str:
         settings = yaml.safe_load(config.read_text(encoding="utf-8"))
         for key in FIT_ONLY if for_use else ("logger",):
             settings["trainer"].pop(key, None)
-        return yaml.safe_dump({key: settings[key] for key in ("seed_everything", "trainer", "model", "data")})
+        keys = ["seed_everything", "trainer", "model", "data"]
+        if "convex" in settings and not for_use:
+            keys.append("convex")
+        return yaml.safe_dump({key: settings[key] for key in keys})
     except FileNotFoundError:
         raise InputError(f"{run} has no config.yaml; expected a run folder of `mrirecon fit`") from None
     except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError, UnicodeDecodeError) as error:

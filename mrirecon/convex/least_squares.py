@@ -8,6 +8,7 @@ The dual point is the residual K v - b, scaled to be allowed.
 
 from __future__ import annotations
 
+from functools import cached_property
 from math import isfinite
 
 import torch
@@ -35,9 +36,20 @@ class LeastSquares:
             raise InputError(f"strength {beta}: a certificate needs a number above 0, such as 1e-4")
         self.K, self.b, self.beta, self.target_error = K, b, beta, target_error
         self.bb = _dot(b, b)
-        self.widest = 0.0  # ||K_i||, at most, for the error of gradients; known where K has one
-        if K.error:
-            self.widest = float(torch.linalg.eigvalsh(K.moments())[-1]) ** 0.5
+
+    def at(self, beta: float) -> LeastSquares:
+        """The same program with another strength."""
+        return LeastSquares(self.K, self.b, beta, self.target_error)
+
+    @cached_property
+    def largest_strength(self) -> float:
+        """The strength from which on all filters are zero at the minimum, max_i ||K_i^T b||."""
+        return float(self.K.adjoint(self.b).norm(dim=1).max())
+
+    @cached_property
+    def widest(self) -> float:
+        """||K_i||, at most, for the error of gradients."""
+        return float(torch.linalg.eigvalsh(self.K.moments())[-1]) ** 0.5
 
     def certify(self, v: Tensor, at: Tensor) -> tuple[Certificate, Tensor]:
         """The certificate of filters v that are zero but for groups ``at``; and the gradients of all, (gate, tap)."""
@@ -53,7 +65,7 @@ class LeastSquares:
         norms, lengths = v.norm(dim=1), gradient.norm(dim=1)
         rr, rb, size = _dot(r, r), _dot(r, self.b), _dot(r, r) ** 0.5
         residual_error = self.target_error + self.K.error * (size + self.bb**0.5)
-        largest = float(lengths.max()) + self.widest * self.K.error * size
+        largest = float(lengths.max()) + (self.widest * self.K.error * size if self.K.error else 0.0)
         s = -rb / rr if rr > 0 else 0.0
         if largest > 0:
             s = min(max(s, -self.beta / largest), self.beta / largest)

@@ -9,7 +9,7 @@ used. Filters and samples are in the images' precision, sums over samples in dou
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -25,8 +25,8 @@ ENTRIES = 2**24  # of a block of gated patches, 64 MB in single precision
 class Patches(Protocol):
     """All patches of a training set, in blocks: the numbers of their samples, and the patches (samples, tap)."""
 
-    n: int
-
+    @property
+    def n(self) -> int: ...
     def __iter__(self) -> Iterator[tuple[slice, Tensor]]: ...
 
 
@@ -149,17 +149,28 @@ class GatedOperator:
         return self.gates if at is None else self.gates[at]
 
 
-@dataclass(frozen=True)
-class Followed:
-    """T K, where what filters give goes through a symmetric T with 0 <= T <= 1 before it is compared.
+class Following(Protocol):
+    """A symmetric T with 0 <= T <= 1, (n,) to (n,), such as the last part of a MoDL step.
 
-    T: (n,) to (n,). error: bound of ||what T gives - T q|| / ||q||, as of an iterative solver with a tolerance.
+    error: bounds ||what a call gives - T q|| / ||q||, as for an iterative solver.
     """
 
+    @property
+    def error(self) -> float: ...
+    def __call__(self, q: Tensor) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class Followed:
+    """T K, where what filters give goes through T before it is compared."""
+
     K: GatedOperator
-    T: Callable[[Tensor], Tensor]
-    error: float
+    T: Following
     exact: bool = False
+
+    @property
+    def error(self) -> float:
+        return self.T.error
 
     @property
     def gates(self) -> Tensor:

@@ -41,12 +41,12 @@ def solve(
     program: LeastSquares,
     tolerance: float = 1e-5,
     start: Tensor | None = None,
-    report: Callable[[Certificate], object] = lambda certificate: None,
+    report: Callable[[Solution], object] = lambda solution: None,
 ) -> Solution:
     """The filters whose certificate has a relative gap of at most ``tolerance``.
 
     start: filters (gate, tap) of a program alike, whose active groups are the first working set.
-    report: called with the certificate of every round.
+    report: called with what every round starts from.
 
     Raises InputError where rounding, or the error of K, keeps the gap above the tolerance.
     """
@@ -59,9 +59,10 @@ def solve(
     best = float("inf")
     for _ in range(ROUNDS):
         proof, gradient = program.certify(v, at)
-        report(proof)
+        solution = Solution(v, proof)
+        report(solution)
         if proof.gap <= tolerance:
-            return Solution(v, proof)
+            return solution
         new = _joining(gradient.norm(dim=1), program.beta, inner.groups, at, d)
         if len(new) == 0 and proof.gap >= best / 2:
             break

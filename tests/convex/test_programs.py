@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import pytest
 import torch
 from torch import Tensor
@@ -133,6 +135,15 @@ def test_a_proximal_step_minimises_its_function(seed: int) -> None:
     assert whole.inner(u, v) == pytest.approx(metric.inner(u, v))
 
 
+@dataclass(frozen=True)
+class Follows:
+    matrix: Tensor
+    error: float = 0.0
+
+    def __call__(self, q: Tensor) -> Tensor:
+        return self.matrix @ q
+
+
 def smoothing(n: int) -> Tensor:
     """A symmetric matrix between 0 and 1, as (A^H A + lam)^-1 lam is in a step of MoDL."""
     root = random(n, n, seed=8)
@@ -145,7 +156,7 @@ def test_what_follows_the_filters_is_part_of_the_program(dense: int, monkeypatch
     monkeypatch.setattr("mrirecon.convex.working_set.DENSE", dense)
     p = program(n=60, gates=12)
     T = smoothing(60)
-    K = Followed(p.K, lambda q: T @ q, error=0.0)
+    K = Followed(p.K, Follows(T))
     program_ = LeastSquares(K, p.b, 0.1 * float(K.adjoint(p.b).norm(dim=1).max()))
     solution = solve(program_, 1e-7)
     A = torch.einsum("mn,nij->mij", T, matrix(p.K)).flatten(1)
@@ -163,8 +174,8 @@ def test_errors_of_what_follows_count_against_the_solution() -> None:
     T, noise = smoothing(60), random(60, 60, seed=9)
     noise = 1e-4 * noise / torch.linalg.matrix_norm(noise, 2)
     beta = 0.1 * float(p.K.adjoint(T @ p.b).norm(dim=1).max())
-    exact = solve(LeastSquares(Followed(p.K, lambda q: T @ q, 0.0), p.b, beta), 1e-8).certificate
-    rough = LeastSquares(Followed(p.K, lambda q: T @ q + noise @ q, 1e-4), p.b, beta)
+    exact = solve(LeastSquares(Followed(p.K, Follows(T)), p.b, beta), 1e-8).certificate
+    rough = LeastSquares(Followed(p.K, Follows(T + noise, 1e-4)), p.b, beta)
     solution = solve(rough, 1e-2)
     assert 1e-4 < solution.certificate.gap <= 1e-2
     assert solution.certificate.dual <= exact.dual + 1e-8 * exact.primal

@@ -1,0 +1,77 @@
+"""Gates whose patterns differ: each opens on other patches than all others, and on some.
+
+A gate is what it does to the patches of the training data. Two with one pattern are one group of the program twice; one
+that never opens does nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from mrirecon.convex.operator import Patches
+from mrirecon.denoisers.gated import gates_of
+from mrirecon.errors import InputError
+
+Sampling = Literal["normal", "data"]
+ROUNDS = 20
+
+
+def distinct_gates(gates: Tensor, patches: Patches, sampling: Sampling = "normal", seed: int = 0) -> Tensor:
+    """As many gates (gate, tap) as are given, the same where their patterns are new and alive, others drawn anew.
+
+    sampling: ``normal`` keeps those given; ``data`` draws all anew from a normal distribution whose covariance is the
+        inverse of the patches' second moments. Patches differ most in their mean, so that gates of equal variance in
+        all directions open by its sign, nearly all alike; these open by details as often.
+
+    Raises InputError where the patches do not have so many patterns.
+    """
+    n = len(gates)
+    draws = torch.Generator().manual_seed(seed)
+    spread = _spread(patches, gates.shape[1]) if sampling == "data" else None
+
+    def draw() -> Tensor:
+        u = torch.randn(gates.shape, generator=draws, dtype=torch.float64).to(gates.device)
+        return (u if spread is None else u @ spread).to(gates)
+
+    kept, seen = gates[:0], torch.zeros(0, 3, dtype=torch.float64, device=gates.device)
+    for number in range(ROUNDS):
+        new = draw() if number or sampling == "data" else gates
+        prints = torch.cat([seen, fingerprints(new, patches)])
+        # In order of their first appearance.
+        _, group = prints.unique(dim=0, return_inverse=True)
+        first = torch.full((int(group.max()) + 1,), len(prints), device=gates.device)
+        first.scatter_reduce_(0, group, torch.arange(len(prints), device=gates.device), "amin")
+        fresh = first[(first >= len(seen)) & (prints[first.clamp_max(len(prints) - 1)] != 0).any(1)].sort().values
+        kept, seen = torch.cat([kept, new[fresh - len(seen)]]), torch.cat([seen, prints[fresh]])
+        if len(kept) >= n:
+            return kept[:n]
+    raise InputError(
+        f"n_gates is {n}, but only {len(kept)} different patterns were found in {ROUNDS} draws of as many gates; use "
+        f"n_gates: {len(kept)}, or more data"
+    )
+
+
+def fingerprints(gates: Tensor, patches: Patches) -> Tensor:
+    """Three numbers for each gate, (gate, 3), equal for gates of one pattern, different for others, 0 for a dead one.
+
+    Sums of random whole numbers over the patches on which a gate opens. They are exact in double precision, so in
+    whatever order they are taken; that two patterns have equal sums happens once in 10^15.
+    """
+    draws = torch.Generator().manual_seed(0)
+    total = torch.zeros(len(gates), 3, dtype=torch.float64, device=gates.device)
+    for _, Y in patches:
+        weights = torch.randint(1, 2**20, (len(Y), 3), generator=draws).double().to(gates.device)
+        total += gates_of(Y, gates).double().T @ weights
+    return total
+
+
+def _spread(patches: Patches, taps: int) -> Tensor:
+    """A symmetric root of the inverse of the patches' second moments, (tap, tap)."""
+    moments = torch.zeros(taps, taps, dtype=torch.float64)
+    for _, Y in patches:
+        moments += (Y.T @ Y).double().cpu()
+    m, vectors = torch.linalg.eigh(moments)
+    return (vectors * m.clamp_min(1e-6 * m[-1]).rsqrt()) @ vectors.T

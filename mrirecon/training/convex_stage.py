@@ -1,0 +1,153 @@
+"""A stage of a greedy unrolled network as a convex program in its denoiser's filters.
+
+With the images that earlier steps give, fixed gates, and t or lam fixed, a step is affine in the filters v:
+
+one-shot            x + D_v x
+proximal gradient   z + D_v z,  z = x - t (A^H A x - A^H y)
+MoDL                (A^H A + lam)^-1 (A^H y + lam x)  +  T D_v x,  T = lam (A^H A + lam)^-1
+
+with D_v the gated filters. The loss, mean |result - target|^2 over pixels and slices, plus the denoiser's penalty, is
+what `fit` with loss L2 minimises, here over all training slices at once and each with one mask.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from mrirecon.convex.gates import Sampling, distinct_gates
+from mrirecon.convex.least_squares import LeastSquares
+from mrirecon.convex.operator import Followed, GatedOperator, ImagePatches
+from mrirecon.denoisers import ConvexDual
+from mrirecon.denoisers.denoiser import to_channels, to_complex
+from mrirecon.errors import InputError
+from mrirecon.physics import LinearOperator, Problem
+from mrirecon.solvers import conjugate_gradient
+from mrirecon.unrolled import ModelBased, OneShot, ProximalGradient
+
+ITERATIONS = 500  # of conjugate gradients, at most; some ten to fifty are usual
+SHARE = 0.6  # of the machine's memory that a program may take
+
+
+class Sample(NamedTuple):
+    """A slice: the image that the step is given, its problem, and the target, both (1, map, H, W) in one scale."""
+
+    x: Tensor
+    problem: Problem
+    target: Tensor
+
+
+def stage_program(
+    step: nn.Module,
+    samples: Iterable[Sample],
+    gates: Sampling = "normal",
+    seed: int = 0,
+    cg_tolerance: float = 1e-6,
+    dtype: torch.dtype = torch.float32,
+) -> LeastSquares:
+    """The program of a step on the samples of a training set.
+
+    gates, seed: how gates that have no pattern of their own on these samples are drawn anew.
+    cg_tolerance: relative residual to which MoDL's equations are solved; what is left of it counts in the certificate.
+    dtype: float32 or float64, of the filters' passes over the data.
+
+    Raises InputError for a step whose result is not affine in its filters, and for more samples than the memory holds.
+    """
+    denoiser = convex_denoiser(step)
+    images, targets, solvers = [], [], []
+    taken = 0
+    with torch.no_grad():
+        for x, problem, target in samples:
+            reached = x
+            if isinstance(step, ProximalGradient):
+                x = x - step.step_size * (problem.A.normal(x) - problem.AHy)
+                reached = x
+            elif isinstance(step, ModelBased):
+                solver = _Inverse(problem.A, float(step.log_weight.exp()), cg_tolerance)
+                reached = solver.solve(problem.AHy + solver.lam * x)
+                solvers.append(solver)
+                taken += sum(t.numel() * t.element_size() for t in vars(problem.A).values() if isinstance(t, Tensor))
+            images.append(to_channels(x)[0].to(dtype))
+            targets.append(to_channels(target - reached)[0].to(dtype))
+            # Images and targets, and in a solver residuals and a copy of either.
+            taken += 6 * images[-1].numel() * images[-1].element_size()
+            check_memory(taken, len(images))
+    if not images:
+        raise InputError("there is no slice to train on; name a folder of files with --data.path")
+    # F is 1/2 ||.||^2 + penalty for images and targets that are scaled so; gates do not see the scale.
+    scales = [(2 / (len(images) * image.numel() / 2)) ** 0.5 for image in images]
+    parts = [part for image, a in zip(images, scales, strict=True) for part in image * a]
+    b = torch.cat([(target * a).flatten() for target, a in zip(targets, scales, strict=True)])
+    patches = ImagePatches(parts, denoiser.gates.shape[-1], denoiser.padding)
+    K = GatedOperator(patches, distinct_gates(denoiser.gates.flatten(1).to(dtype), patches, gates, seed))
+    if not isinstance(step, ModelBased):
+        return LeastSquares(K, b, denoiser.strength)
+    shapes = [image.shape for image in images]
+    error = sum((s.off * a) ** 2 for s, a in zip(solvers, scales, strict=True)) ** 0.5
+    return LeastSquares(Followed(K, _Smoothing(solvers, shapes)), b, denoiser.strength, error)
+
+
+def convex_denoiser(step: nn.Module) -> ConvexDual:
+    """The denoiser of a step that is a convex program; InputError for another."""
+    if not isinstance(step, (OneShot, ProximalGradient, ModelBased)):
+        raise InputError(
+            f"the step {type(step).__name__} is not known to be affine in its filters; use "
+            "mrirecon.unrolled.one_shot, proximal_gradient or model_based"
+        )
+    if not isinstance(step.denoiser, ConvexDual):
+        raise InputError(
+            f"training with a {type(step.denoiser).__name__} is no convex program; use mrirecon.denoisers.ConvexDual, "
+            "or `mrirecon fit`"
+        )
+    return step.denoiser
+
+
+class _Inverse:
+    """Solves (A^H A + lam) x = b for one slice, and knows how far off that was."""
+
+    def __init__(self, A: LinearOperator, lam: float, tolerance: float) -> None:
+        self.A, self.lam, self.tolerance = A, lam, tolerance
+        self.error, self.off = 0.0, 0.0  # the largest ||x lam - T b|| / ||b||, and the last ||x - its solution||
+
+    def solve(self, b: Tensor) -> Tensor:
+        def H(v: Tensor) -> Tensor:
+            return self.A.normal(v) + self.lam * v
+
+        x = conjugate_gradient(H, b, iterations=ITERATIONS, tolerance=self.tolerance)
+        # ||x - H^-1 b|| <= ||b - H x|| / lam, as H >= lam
+        self.off = float((b - H(x)).norm()) / self.lam
+        self.error = max(self.error, self.off * self.lam / max(float(b.norm()), 1e-300))
+        return x
+
+
+class _Smoothing:
+    """T = lam (A^H A + lam)^-1 on the real and imaginary parts of all slices, one after the other."""
+
+    def __init__(self, solvers: list[_Inverse], shapes: list[torch.Size]) -> None:
+        self.solvers, self.shapes = solvers, shapes
+
+    @property
+    def error(self) -> float:
+        return max(solver.error for solver in self.solvers)
+
+    def __call__(self, q: Tensor) -> Tensor:
+        parts = q.split([shape.numel() for shape in self.shapes])
+        out = []
+        for part, shape, solver in zip(parts, self.shapes, self.solvers, strict=True):
+            image = to_complex(part.reshape(1, *shape))
+            out.append(to_channels(solver.lam * solver.solve(image)).flatten())
+        return torch.cat(out)
+
+
+def check_memory(taken: int, slices: int) -> None:
+    """Raises InputError where a program of so many bytes, for the slices so far, does not fit into this machine."""
+    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if taken > SHARE * whole:
+        raise InputError(
+            f"the program of {slices} slices needs {taken / 2**30:.1f} GiB and more, of {whole / 2**30:.1f} GiB that "
+            "this machine has; train on fewer volumes with --data.volume_sample_rate, such as 0.1"
+        )
