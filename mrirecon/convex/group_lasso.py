@@ -20,7 +20,9 @@ from mrirecon.errors import InputError
 MOST = 60  # Newton steps; ten to twenty are usual
 
 
-def minimise_quadratic(Q: Tensor, c: Tensor, beta: float, constant: float, tolerance: float) -> Tensor:
+def minimise_quadratic(
+    Q: Tensor, c: Tensor, beta: float, constant: float, tolerance: float, guess: Tensor | None = None
+) -> Tensor:
     """The minimiser v, (group, tap), to the tolerance; groups that are zero there come out zero.
 
     Q: (group, tap, group, tap), symmetric and positive semi-definite, in double precision as c is.
@@ -28,12 +30,20 @@ def minimise_quadratic(Q: Tensor, c: Tensor, beta: float, constant: float, toler
     constant: what has to be added to the quadratic so that its least value is 0 or more: 1/2 ||b||^2 for a problem
         1/2 ||A v - b||^2. The gap is relative to values with it.
     tolerance: on the relative duality gap. Where rounding ends the path within ten times of it, what was reached.
+    guess: which groups may not be zero, (group,) bool, all unless given. Fewer are quicker; missing ones are found.
 
     Raises InputError where rounding keeps the gap further above the tolerance.
     """
+    v = torch.zeros_like(c)
     if constant <= 0 or len(c) == 0:
-        return torch.zeros_like(c)
-    v, y, gap = _central_path(Q, c, beta, constant, tolerance / 2)
+        return v
+    on = torch.ones_like(c[:, 0], dtype=torch.bool) if guess is None else guess.clone()
+    while True:
+        v, y, gap = _solved_on(on, Q, c, beta, constant, tolerance / 2)
+        wanted = ~on & (_gradient(v, Q, c).norm(dim=1) > beta)
+        if gap <= tolerance or not bool(wanted.any()):
+            break
+        on |= wanted
     if gap > 10 * tolerance:
         raise InputError(
             f"the program of {len(c)} groups was solved to a relative gap of {gap:.1e} and no further, {tolerance:.1e} "
@@ -43,12 +53,25 @@ def minimise_quadratic(Q: Tensor, c: Tensor, beta: float, constant: float, toler
     norms = v.norm(dim=1)
     odds = norms / norms.max() / (1 - y.norm(dim=1) / beta)
     for cut in (1.0, 1e-2, 1e-4):
-        on = (odds >= cut).nonzero()[:, 0]
-        sparse = torch.zeros_like(v)
-        sparse[on] = _central_path(Q[on][:, :, on], c[on], beta, constant, tolerance / 2)[0]
-        if _gap(sparse, Q, c, beta, constant) <= max(tolerance, 2 * gap):
+        fewer = on & (odds >= cut)
+        if bool((fewer == on).all()):
+            break
+        sparse, _, reached = _solved_on(fewer, Q, c, beta, constant, tolerance / 2)
+        if reached <= max(tolerance, 2 * gap):
             return sparse
     return v
+
+
+def _solved_on(
+    on: Tensor, Q: Tensor, c: Tensor, beta: float, constant: float, tolerance: float
+) -> tuple[Tensor, Tensor, float]:
+    """The program with only some groups not zero: v and y of all, and the gap for all."""
+    if bool(on.all()):
+        return _central_path(Q, c, beta, constant, tolerance)
+    at = on.nonzero()[:, 0]
+    v, y = torch.zeros_like(c), torch.zeros_like(c)
+    v[at], y[at], _ = _central_path(Q[at][:, :, at], c[at], beta, constant, tolerance)
+    return v, y, _gap(v, Q, c, beta, constant)
 
 
 def _central_path(Q: Tensor, c: Tensor, beta: float, constant: float, tolerance: float) -> tuple[Tensor, Tensor, float]:
@@ -79,7 +102,11 @@ def _central_path(Q: Tensor, c: Tensor, beta: float, constant: float, tolerance:
 
 
 def _gap(v: Tensor, Q: Tensor, c: Tensor, beta: float, constant: float) -> float:
-    return relative_gap(v, (Q.reshape(c.numel(), -1) @ v.reshape(-1)).reshape(c.shape), c, beta, constant)
+    return relative_gap(v, _gradient(v, Q, c) + c, c, beta, constant)
+
+
+def _gradient(v: Tensor, Q: Tensor, c: Tensor) -> Tensor:
+    return (Q.reshape(c.numel(), -1) @ v.reshape(-1)).reshape(c.shape) - c
 
 
 class _Newton:

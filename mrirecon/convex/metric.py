@@ -74,13 +74,13 @@ class PatchMetric:
 
 
 class GramMetric:
-    """M = K^T K or more: the step is a group lasso of a dense quadratic, solved far below what the step gains.
+    """M = Q, an estimate or a bound of K^T K: the step is a group lasso of a dense quadratic, solved to ``tolerance``.
 
-    With M = K^T K and squares as loss a single step of 1 is the solution; it pays where M only bounds the loss.
+    With K^T K itself and squares as loss a single step of 1 would be the solution.
     """
 
-    def __init__(self, Q: Tensor) -> None:
-        self.Q = Q
+    def __init__(self, Q: Tensor, tolerance: float = 1e-9) -> None:
+        self.Q, self.tolerance = Q, tolerance
         matrix = Q.reshape(Q.shape[0] * Q.shape[1], -1)
         ridge = 1e-10 * matrix.diagonal().mean() * torch.eye(len(matrix)).to(Q)
         self.factor = torch.linalg.cholesky(matrix + ridge)
@@ -91,7 +91,8 @@ class GramMetric:
     def step(self, z: Tensor, g: Tensor, step: float, beta: float) -> Tensor:
         c = self._times(z) - step * g
         least = float((c.reshape(-1) * torch.cholesky_solve(c.reshape(-1, 1), self.factor)[:, 0]).sum()) / 2
-        return minimise_quadratic(self.Q, c, step * beta, (1 + 1e-6) * least, 1e-9)
+        guess = (z.norm(dim=1) > 0) | (g.norm(dim=1) > 0.9 * beta)
+        return minimise_quadratic(self.Q, c, step * beta, (1 + 1e-6) * least, self.tolerance, guess)
 
     def _times(self, v: Tensor) -> Tensor:
         return (self.Q.reshape(v.numel(), -1) @ v.reshape(-1)).reshape(v.shape)

@@ -73,7 +73,7 @@ class Operator(Protocol):
 
     gates: (gate, tap), in the type and on the device of filters and samples.
     n: samples.
-    exact: whether ``gram`` is K^T K; else it is that or more, for every filter.
+    exact: whether ``gram`` of all samples is K^T K; else it is that or more, for every filter.
     error: bound of ||what forward gives - K v|| / ||K v||, and the same for the samples that adjoint starts from.
     """
 
@@ -87,7 +87,7 @@ class Operator(Protocol):
     def error(self) -> float: ...
     def forward(self, v: Tensor, at: Tensor | None = None) -> Tensor: ...
     def adjoint(self, q: Tensor, at: Tensor | None = None) -> Tensor: ...
-    def gram(self, at: Tensor, others: Tensor) -> Tensor: ...
+    def gram(self, at: Tensor, others: Tensor, part: float = 1.0) -> Tensor: ...
     def moments(self) -> Tensor: ...
 
 
@@ -121,18 +121,23 @@ class GatedOperator:
             total += correlations_of(Y, u, q[samples])
         return total
 
-    def gram(self, at: Tensor, others: Tensor) -> Tensor:
-        """K_at^T K_others, (gate, tap, gate, tap), in double precision."""
-        d = self.gates.shape[1]
+    def gram(self, at: Tensor, others: Tensor, part: float = 1.0) -> Tensor:
+        """K_at^T K_others, (gate, tap, gate, tap), in double precision.
+
+        part: of the samples, drawn at random, the same ones in every call; for an estimate at that part of the time.
+        """
+        d, draws = self.gates.shape[1], torch.Generator().manual_seed(0)
         total = torch.zeros(len(at) * d, len(others) * d, dtype=torch.float64, device=self.gates.device)
         most = max(1, ENTRIES // max(total.shape))
         same = at is others
         for _, patches in self.patches:
+            if part < 1:
+                patches = patches[(torch.rand(len(patches), generator=draws) < part).to(patches.device)]
             for Y in patches.split(most):
                 left = self._gated(Y, at)
                 right = left if same else self._gated(Y, others)
                 total += left.T @ right
-        return total.reshape(len(at), d, len(others), d)
+        return total.reshape(len(at), d, len(others), d) / part
 
     def moments(self) -> Tensor:
         """The patches' second moments Y^T Y, (tap, tap), in double precision: K_i^T K_i or more, for every gate."""
@@ -186,8 +191,8 @@ class Followed:
     def adjoint(self, q: Tensor, at: Tensor | None = None) -> Tensor:
         return self.K.adjoint(self.T(q), at)
 
-    def gram(self, at: Tensor, others: Tensor) -> Tensor:
-        return self.K.gram(at, others)
+    def gram(self, at: Tensor, others: Tensor, part: float = 1.0) -> Tensor:
+        return self.K.gram(at, others, part)
 
     def moments(self) -> Tensor:
         return self.K.moments()

@@ -4,7 +4,8 @@ min_v  1/2 ||K v - b||^2 + beta sum_i ||v_i||
 
 Rounds: one pass over the data gives the residual and the gradients of all groups, and with them the certificate. The
 groups whose gradients exceed beta most join the working set, and the program of the working set is solved: as a dense
-quadratic while its Gram matrix is small, by accelerated proximal gradients beyond. Johnson and Guestrin 2015 (Blitz);
+quadratic while that is small; by accelerated proximal gradients else, in the metric of a Gram matrix estimated from some
+of the samples, which takes some twenty of them whatever the condition. Johnson and Guestrin 2015 (Blitz);
 Massias et al. 2018 (Celer).
 """
 
@@ -20,11 +21,13 @@ from mrirecon.convex.accelerated import Squares, accelerated
 from mrirecon.convex.certificate import Certificate
 from mrirecon.convex.group_lasso import minimise_quadratic
 from mrirecon.convex.least_squares import LeastSquares
-from mrirecon.convex.metric import GramMetric, PatchMetric
+from mrirecon.convex.metric import GramMetric, Metric, PatchMetric
 from mrirecon.errors import InputError
 
 FIRST = 1500  # variables of the first working set; a smaller program is solved whole
 DENSE = 4000  # variables up to which the Gram matrix pays: 128 MB, and a second to factor on two cores
+SAMPLED = 40_000  # samples from which the Gram matrix of more than twice as many is estimated, to serve as a metric
+GUARD = 0.01
 ROUNDS = 60
 PATIENCE = 20  # looks at the gap without a better one by a tenth: rounding, or the error of K, allows no more
 
@@ -98,6 +101,8 @@ class _Inner:
     def __init__(self, program: LeastSquares) -> None:
         self.program = program
         device, d = program.K.gates.device, program.K.gates.shape[1]
+        self.part = 1.0 if program.K.n < 2 * SAMPLED else SAMPLED / program.K.n
+        self.exact = program.K.exact and self.part == 1
         self.groups = torch.zeros(0, dtype=torch.int64, device=device)
         self.Q: Tensor | None = torch.zeros(0, d, 0, d, dtype=torch.float64, device=device)
         self.c = torch.zeros(0, d, dtype=torch.float64, device=device)
@@ -112,23 +117,33 @@ class _Inner:
             return
         Q = self.Q.new_empty(len(self.groups), d, len(self.groups), d)
         was, w = slice(0, len(old)), slice(len(old), None)
-        Q[was, :, was], Q[w, :, w] = self.Q, K.gram(new, new)
+        Q[was, :, was], Q[w, :, w] = self.Q, K.gram(new, new, self.part)
         if len(old):
-            cross = K.gram(old, new)
+            cross = K.gram(old, new, self.part)
             Q[was, :, w], Q[w, :, was] = cross, cross.permute(2, 3, 0, 1)
         self.Q = Q
-        if K.exact:
+        if self.exact:
             self.c = torch.cat([self.c, K.adjoint(self.program.b, new)])
+
+    def _guarded(self, Q: Tensor) -> Tensor:
+        """An estimate of the Gram matrix with a little of all patches, so that no direction is missing from it."""
+        if self.part == 1:
+            return Q
+        Q, own = Q.clone(), torch.arange(len(Q), device=Q.device)
+        Q[own, :, own] += GUARD * self.program.K.moments()
+        return Q
 
     def solved(self, v: Tensor, tolerance: float) -> Tensor:
         """Filters of all groups that are the working set's solution; ``v`` is where iterations start."""
         program, out = self.program, torch.zeros_like(v)
-        if self.Q is not None and program.K.exact:
+        if self.Q is not None and self.exact:
             out[self.groups] = minimise_quadratic(self.Q, self.c, program.beta, program.bb / 2, tolerance)
             return out
         K = _Some(program, self.groups)
-        metric = PatchMetric(program.K.moments()) if self.Q is None else GramMetric(self.Q)
-        every = 25 if self.Q is None else 5
+        metric: Metric = PatchMetric(program.K.moments())
+        if self.Q is not None:
+            metric = GramMetric(self._guarded(self.Q), max(0.01 * tolerance, 1e-10))
+        every = 25 if self.Q is None else 2
         best, since = float("inf"), 0
         for number, iterate in enumerate(accelerated(K, program.b, Squares(), program.beta, v[self.groups], metric)):
             if number % every == every - 1:
