@@ -16,7 +16,7 @@ TINY = {"slices": 1, "coils": 2, "shapes": [[32, 32]], "train": 2, "val": 1, "te
 GROUPS = {group: [name for name in cards() if name.startswith(group)] for group in ("datasets", "models", "train")}
 PAIRS = [(model, "train/end_to_end") for model in GROUPS["models"]]
 # A residual CNN has no inverse; test_refused_training.py has the refusal.
-PARTNERS = {"train/inverted": "models/modl_contractive"}
+PARTNERS = {"train/inverted": "models/modl_contractive", "train/convex": "models/pgd_convex"}
 PAIRS += [(PARTNERS.get(train, "models/pgd_resnet"), train) for train in GROUPS["train"] if train != "train/end_to_end"]
 
 
@@ -28,7 +28,8 @@ def test_a_network_trains_two_steps_in_a_regime(model: str, train: str, tmp_path
     data = {"path": str(tmp_path), "simulated": TINY, "sampling": sampling, "test_sampling": None}
     small.write_text(yaml.safe_dump({"data": data, "trainer": {**trainer, "enable_model_summary": False}}))
     run = tmp_path / "run"
-    words = ["fit", "-c", "datasets/phantom", "-c", model, "-c", train, "-c", str(small), "--run", str(run)]
+    command = "convex-fit" if train == "train/convex" else "fit"
+    words = [command, "-c", "datasets/phantom", "-c", model, "-c", train, "-c", str(small), "--run", str(run)]
     assert main(words) == 0
     assert checkpoint.load(run).net.sequence
 
@@ -42,7 +43,7 @@ def test_a_data_card_is_read(data: str, capsys: pytest.CaptureFixture[str]) -> N
 
 
 def test_cards_begin_with_what_they_are_and_hold_only_their_group() -> None:
-    allowed = {"datasets": {"data"}, "models": {"model"}, "train": {"model", "trainer"}}
+    allowed = {"datasets": {"data"}, "models": {"model"}, "train": {"model", "trainer", "convex"}}
     for name, path in cards().items():
         text = path.read_text(encoding="utf-8")
         group, settings = name.split("/")[0], yaml.safe_load(text)

@@ -18,6 +18,8 @@ LAYERS = {
     "mrirecon.commands.tune": (),
     "mrirecon.solvers": ("torch",),
     "mrirecon.denoisers": ("torch",),
+    "mrirecon.convex.augmented_lagrangian": ("torch",),
+    "mrirecon.convex.path": ("torch",),
     "mrirecon.inversion": ("torch",),
     "mrirecon.unrolled": ("torch",),
     "mrirecon.losses": ("torch",),

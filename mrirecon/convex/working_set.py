@@ -4,8 +4,8 @@ min_v  1/2 ||K v - b||^2 + beta sum_i ||v_i||
 
 Rounds: one pass over the data gives the residual and the gradients of all groups, and with them the certificate. The
 groups whose gradients exceed beta most join the working set, and the program of the working set is solved: as a dense
-quadratic while that is small; by accelerated proximal gradients else, in the metric of a Gram matrix estimated from some
-of the samples, which takes some twenty of them whatever the condition. Johnson and Guestrin 2015 (Blitz);
+quadratic while that is small; by accelerated proximal gradients else, in the metric of a Gram matrix estimated from a
+part of the samples, which takes some ten of them whatever the condition. Johnson and Guestrin 2015 (Blitz);
 Massias et al. 2018 (Celer).
 """
 
