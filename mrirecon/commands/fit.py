@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import yaml
 from pytorch_lightning.cli import SaveConfigCallback
 from pytorch_lightning.utilities.exceptions import MisconfigurationException, SIGTERMException
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
@@ -93,6 +94,8 @@ def main(name: str, argv: Sequence[str]) -> int:
     if not 0 <= options.seed_everything < 2**32:
         raise InputError(f"--seed_everything {options.seed_everything}; expected a whole number from 0 to 4294967295")
     configs = [read_card(card) for card in options.config]
+    if asked == "fit" and any("convex" in yaml.safe_load(config) for config in configs):
+        raise InputError("these cards set convex.*, which is for `mrirecon convex-fit`; leave train/convex out for fit")
     # One device: several need a strategy that greedy training can use, and Lightning would take all it finds.
     defaults: dict[str, Any] = {"use_distributed_sampler": False, "devices": 1, "logger": False, "callbacks": []}
     defaults["plugins"] = [{"class_path": "mrirecon.training.checkpoints.WholeCheckpoints"}]

@@ -107,6 +107,11 @@ def test_too_many_gates_for_the_data_and_other_denoisers_are_refused(data: Path,
     assert done.code == 2 and "ResNet is no convex program" in done.err
 
 
+def test_fit_says_which_command_its_card_is_for(data: Path, tmp_path: Path, mrirecon: Run) -> None:
+    done = mrirecon("fit", *words(data, tmp_path / "run")[1:])
+    assert done.code == 2 and "`mrirecon convex-fit`" in done.err
+
+
 def test_help_says_what_a_certificate_says(mrirecon: Run) -> None:
     done = mrirecon("convex-fit", "--help")
     assert done.code == 0
