@@ -17,7 +17,7 @@ from torch import Tensor
 
 from mrirecon.errors import InputError
 
-MOST = 60  # Newton steps; ten to twenty are usual
+MOST = 60  # Newton steps; five to eleven are usual, for gaps of 1e-4 to 1e-8
 
 
 def minimise_quadratic(

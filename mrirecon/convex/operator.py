@@ -74,7 +74,7 @@ class Operator(Protocol):
     gates: (gate, tap), in the type and on the device of filters and samples.
     n: samples.
     exact: whether ``gram`` of all samples is K^T K; else it is that or more, for every filter.
-    error: bound of ||what forward gives - K v|| / ||K v||, and the same for the samples that adjoint starts from.
+    error: bound of ||what forward gives - K v|| / ||what it gives||, and the same where adjoint begins with T q.
     """
 
     @property
@@ -157,7 +157,7 @@ class GatedOperator:
 class Following(Protocol):
     """A symmetric T with 0 <= T <= 1, (n,) to (n,), such as the last part of a MoDL step.
 
-    error: bounds ||what a call gives - T q|| / ||q||, as for an iterative solver.
+    error: bounds ||what a call gives - T q|| / ||what it gives|| for all calls so far, as of an iterative solver.
     """
 
     @property

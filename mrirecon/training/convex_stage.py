@@ -111,7 +111,7 @@ class _Inverse:
 
     def __init__(self, A: LinearOperator, lam: float, tolerance: float) -> None:
         self.A, self.lam, self.tolerance = A, lam, tolerance
-        self.error, self.off = 0.0, 0.0  # the largest ||x lam - T b|| / ||b||, and the last ||x - its solution||
+        self.error, self.off = 0.0, 0.0  # the largest ||x - its solution|| / ||x||, and the last ||x - its solution||
 
     def solve(self, b: Tensor) -> Tensor:
         def H(v: Tensor) -> Tensor:
@@ -120,7 +120,8 @@ class _Inverse:
         x = conjugate_gradient(H, b, iterations=ITERATIONS, tolerance=self.tolerance)
         # ||x - H^-1 b|| <= ||b - H x|| / lam, as H >= lam
         self.off = float((b - H(x)).norm()) / self.lam
-        self.error = max(self.error, self.off * self.lam / max(float(b.norm()), 1e-300))
+        if self.off:
+            self.error = max(self.error, self.off / max(float(x.norm()), 1e-300))
         return x
 
 
