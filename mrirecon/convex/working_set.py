@@ -74,9 +74,11 @@ def solve(
         # While groups are missing, more accuracy would be lost on the wrong set.
         v = inner.solved(v, max(0.3 * tolerance, min(1e-3, 0.01 * proof.gap)))
         at = v.norm(dim=1).nonzero()[:, 0]
+    cause = "that to which MoDL's equations are solved" if K.error else f"{K.gates.dtype}"
+    remedy = "lower convex.cg_tolerance" if K.error else "use float64"
     raise InputError(
         f"the program was solved to a relative gap of {proof.gap:.1e} and no further, {tolerance:.1e} was asked for; "
-        f"{K.gates.dtype} allows no more: use double precision, or ask for a larger tolerance"
+        f"{cause} allows no more: {remedy}, or ask for a larger tolerance"
     )
 
 

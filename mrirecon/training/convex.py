@@ -51,7 +51,7 @@ class Convex:
     gates: Sampling = "normal"
     candidates: list[float] | None = None
     precision: Literal["float32", "float64"] = "float32"
-    cg_tolerance: float = 1e-6
+    cg_tolerance: float = 1e-8
 
     def __post_init__(self) -> None:
         if not 0 < self.tolerance < 1 or not 0 < self.cg_tolerance < 1:

@@ -46,7 +46,7 @@ def stage_program(
     samples: Iterable[Sample],
     gates: Sampling = "normal",
     seed: int = 0,
-    cg_tolerance: float = 1e-6,
+    cg_tolerance: float = 1e-8,
     dtype: torch.dtype = torch.float32,
 ) -> LeastSquares:
     """The program of a step on the samples of a training set.
@@ -68,7 +68,7 @@ def stage_program(
                 reached = x
             elif isinstance(step, ModelBased):
                 solver = _Inverse(problem.A, float(step.log_weight.exp()), cg_tolerance)
-                reached = solver.solve(problem.AHy + solver.lam * x)
+                reached = solver.solve((problem.AHy + solver.lam * x).to(torch.complex128))
                 solvers.append(solver)
                 taken += sum(t.numel() * t.element_size() for t in vars(problem.A).values() if isinstance(t, Tensor))
             images.append(to_channels(x)[0].to(dtype))
@@ -107,7 +107,10 @@ def convex_denoiser(step: nn.Module) -> ConvexDual:
 
 
 class _Inverse:
-    """Solves (A^H A + lam) x = b for one slice, and knows how far off that was."""
+    """Solves (A^H A + lam) x = b for one slice in double precision, and knows how far off that was.
+
+    A small lam multiplies what is left of b; in single precision that alone could be more than the gap asked for.
+    """
 
     def __init__(self, A: LinearOperator, lam: float, tolerance: float) -> None:
         self.A, self.lam, self.tolerance = A, lam, tolerance
@@ -139,9 +142,9 @@ class _Smoothing:
         parts = q.split([shape.numel() for shape in self.shapes])
         out = []
         for part, shape, solver in zip(parts, self.shapes, self.solvers, strict=True):
-            image = to_complex(part.reshape(1, *shape))
+            image = to_complex(part.reshape(1, *shape).double())
             out.append(to_channels(solver.lam * solver.solve(image)).flatten())
-        return torch.cat(out)
+        return torch.cat(out).to(q)
 
 
 def check_memory(taken: int, slices: int) -> None:
