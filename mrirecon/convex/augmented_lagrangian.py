@@ -6,6 +6,9 @@ Augmented Lagrangian: constraints are charged for with multipliers a >= 0 and a 
 delta / 2 ||(a / delta - (2 D - I) Y x)_+||^2, the smooth program is solved by proximal Newton steps, and the
 multipliers become a+ = delta (a / delta - (2 D - I) Y x)_+. They give the dual point too: for it, a group's gradient
 counts less what its multipliers pull. Mishkin et al., ICML 2022, arXiv:2202.01331, section 4.
+
+Groups and constraints join by and by. A group that is zero stays so where multipliers exist that pull its gradient
+below beta, which the projection of the gradient on the cone tells; so zeros are exact.
 """
 
 from __future__ import annotations
@@ -18,12 +21,18 @@ from torch import Tensor
 
 from mrirecon.convex.certificate import Certificate
 from mrirecon.convex.cones import Cones
+from mrirecon.convex.kept import Kept
 from mrirecon.convex.least_squares import LeastSquares
 from mrirecon.convex.newton import proximal_newton
 from mrirecon.convex.operator import GatedOperator
 from mrirecon.errors import InputError
 
-ROUNDS = 100
+ROUNDS, INNER = 200, 30
+JOINING = 20  # groups of a round, at least
+LEAST, IDLE = 1e-11, 5  # of the accuracy that is asked of a round, and rounds with that
+# At the minimum a group is zero where its price, the length of its pulled gradient, is below beta. A group is taken to
+# be zero where it is so short, relative to the longest, and so cheap, relative to beta; its next price tells.
+SHORT, CHEAP = 0.01, 0.99
 
 
 @dataclass(frozen=True)
@@ -35,33 +44,6 @@ class ConeSolution:
     certificate: Certificate
 
 
-class _Charged:
-    """The smooth part: the quadratic of w - z, and the charge for constraints."""
-
-    def __init__(self, Q: Tensor, c: Tensor, constant: float, cones: Cones, multipliers: Tensor, delta: float) -> None:
-        self.Q, self.c, self.constant = Q, c, constant
-        self.cones, self.multipliers, self.delta = cones, multipliers, delta
-
-    def value(self, x: Tensor) -> float:
-        return self._quadratic(x)[0] + float(self.cones.charge(x, self.multipliers, self.delta)[0].sum())
-
-    def derivatives(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        _, charge, curvature = self.cones.charge(x, self.multipliers, self.delta)
-        g = self._quadratic(x)[1]
-        w, d = g.shape
-        H = x.new_empty(2 * w, d, 2 * w, d)
-        H[:w, :, :w], H[w:, :, w:], H[:w, :, w:], H[w:, :, :w] = self.Q, self.Q, -self.Q, -self.Q
-        own = torch.arange(2 * w, device=x.device)
-        H[own, :, own] += curvature
-        return torch.cat([g, -g]) + charge, H
-
-    def _quadratic(self, x: Tensor) -> tuple[float, Tensor]:
-        w, z = x.chunk(2)
-        v = w - z
-        Qv = (self.Q.reshape(v.numel(), -1) @ v.reshape(-1)).reshape(v.shape)
-        return float((v * (Qv / 2 - self.c)).sum()) + self.constant, Qv - self.c
-
-
 def solve_cones(
     program: LeastSquares,
     tolerance: float = 1e-5,
@@ -71,34 +53,96 @@ def solve_cones(
     K, b, beta = program.K, program.b, program.beta
     if not isinstance(K, GatedOperator):
         raise InputError("cone constraints are for one-shot denoisers and proximal-gradient steps, not for MoDL's")
-    everything = torch.arange(len(K.gates), device=K.gates.device)
+    gates, taps = K.gates.shape
+    everything = torch.arange(gates, device=K.gates.device)
     cones = Cones(K.patches, K.gates)
-    Q, c = K.gram(everything, everything), K.adjoint(b)
-    x = torch.zeros(2 * len(c), c.shape[1], dtype=torch.float64, device=c.device)
-    multipliers = K.gates.new_zeros(len(x), K.patches.n)
-    delta, before = 1.0, float("inf")
+    kept = Kept(cones, 2 * gates)
+    inner = _Inner(program, K.gram(everything, everything), K.adjoint(b), kept)
+    x = torch.zeros(2 * gates, taps, dtype=torch.float64, device=K.gates.device)
+    aim, idle = 1e-3, 0
     for _ in range(ROUNDS):
-        f = _Charged(Q, c, program.bb / 2, cones, multipliers, delta)
-        x = proximal_newton(f, beta, x, 0.01 * tolerance)
-        multipliers = delta * cones.lack(x, multipliers, delta)
-        proof = certify(program, cones, x, multipliers)
+        w, z = x.chunk(2)
+        r = K.forward(w - z) - b
+        gradient = K.adjoint(r)
+        gradient = torch.cat([gradient, -gradient])
+        gradient = -kept.priced(-gradient, torch.arange(2 * gates, device=x.device), beta)
+        proof = replace(program.worth(x, gradient, r), violation=float(cones.violation(x).max()))
         report(proof)
-        if abs(proof.gap) <= tolerance and proof.violation <= tolerance:
-            w, z = x.chunk(2)
+        lengths, prices = x.norm(dim=1), gradient.norm(dim=1)
+        spare = (lengths > 0) & (lengths < SHORT * lengths.max()) & (prices < CHEAP * beta)
+        if abs(proof.gap) <= tolerance and proof.violation <= tolerance and not bool(spare.any()):
             return ConeSolution(w, z, proof)
-        if proof.violation > max(before / 4, tolerance):
-            delta *= 5
-        before = proof.violation
+        on = (lengths > 0) & ~spare
+        wanted = torch.where(on, 0.0, prices)
+        new = wanted.argsort(descending=True, stable=True)[: max(JOINING, int(on.sum()))]
+        on[new[wanted[new] > beta * (1 + 0.01 * tolerance)]] = True
+        at = on.nonzero()[:, 0]
+        # While groups or constraints are missing, more accuracy would be lost on the wrong ones; then each round asks
+        # for more.
+        missing = bool(kept.join(x[at], at).any()) or bool((lengths[at] == 0).any())
+        usual = max(0.1 * tolerance, min(1e-3, 0.03 * max(abs(proof.gap), proof.violation)))
+        aim = usual if missing else max(min(usual, aim / 10), LEAST)
+        idle += aim == LEAST
+        if idle > IDLE:
+            break
+        x = torch.zeros_like(x).index_copy(0, at, inner.solved(x[at], at, aim))
     raise InputError(
         f"the constrained program came to a relative gap of {proof.gap:.1e} and a violation of {proof.violation:.1e}, "
         f"{tolerance:.1e} was asked for; use double precision, or ask for a larger tolerance"
     )
 
 
-def certify(program: LeastSquares, cones: Cones, x: Tensor, multipliers: Tensor) -> Certificate:
-    """The certificate of filters (w, z) of all groups with multipliers of their constraints."""
-    w, z = x.chunk(2)
-    r = program.K.forward(w - z) - program.b
-    gradient = program.K.adjoint(r)
-    pulled = torch.cat([gradient, -gradient]) - cones.pull(multipliers)
-    return replace(program.worth(x, pulled, r), violation=float(cones.violation(x).max()))
+class _Inner:
+    """The program of some groups with the constraints that are kept."""
+
+    def __init__(self, program: LeastSquares, Q: Tensor, c: Tensor, kept: Kept) -> None:
+        self.program, self.Q, self.c, self.kept = program, Q, c, kept
+        self.delta = float(torch.einsum("itit->", Q)) / max(1, Q.shape[0] * Q.shape[1])
+
+    def solved(self, x: Tensor, at: Tensor, tolerance: float) -> Tensor:
+        """Filters of groups ``at``, started at x (group, tap)."""
+        gates = len(self.c)
+        gate, sign = at % gates, torch.where(at < gates, 1.0, -1.0).to(self.Q)
+        Q = self.Q[gate][:, :, gate] * sign[:, None, None, None] * sign[None, None, :, None]
+        f = _Charged(Q, self.c[gate] * sign[:, None], self.program.bb / 2, self.kept, at, self.delta)
+        before = float("inf")
+        for _ in range(INNER):
+            try:
+                x = proximal_newton(f, self.program.beta, x, 0.1 * tolerance)
+            except InputError:  # rounding; the certificate tells how far it came
+                break
+            self.kept.multipliers[at] = f.delta * self.kept.lack(x, at, f.delta)
+            broken = self.kept.broken(x, at)
+            if broken <= tolerance:
+                break
+            if broken > before / 4:
+                f.delta *= 5
+            before = broken
+        self.delta = f.delta
+        return x
+
+
+@dataclass
+class _Charged:
+    """The smooth part: the quadratic of w - z, and the charge for constraints."""
+
+    Q: Tensor
+    c: Tensor
+    constant: float
+    kept: Kept
+    at: Tensor
+    delta: float
+
+    def value(self, x: Tensor) -> float:
+        quadratic = float((x * (self._times(x) / 2 - self.c)).sum()) + self.constant
+        return quadratic + self.delta / 2 * float(self.kept.lack(x, self.at, self.delta).square().sum())
+
+    def derivatives(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        lack, C = self.kept.lack(x, self.at, self.delta), self.kept.rows[self.at]
+        g = self._times(x) - self.c - self.delta * (lack[:, None, :] @ C)[:, 0]
+        H, own = self.Q.clone(), torch.arange(len(x), device=x.device)
+        H[own, :, own] += self.delta * (C.mT @ ((lack > 0)[:, :, None] * C))
+        return g, H
+
+    def _times(self, x: Tensor) -> Tensor:
+        return (self.Q.reshape(x.numel(), -1) @ x.reshape(-1)).reshape(x.shape)

@@ -55,6 +55,28 @@ class Cones:
             total += (multipliers[:, samples] * self._signs(Y, len(total))) @ Y
         return total
 
+    def worst(self, x: Tensor, at: Tensor, most: int) -> tuple[Tensor, Tensor, Tensor]:
+        """The constraints that filters x of groups ``at`` break most, or keep least, as many as ``most`` of each.
+
+        Numbers of their samples (group, most), the signed patches scaled to length 1 (group, most, tap), and what they
+        give with x, (group, most). Patches that are zero are none.
+        """
+        x = x.double()
+        u = self.u[at % len(self.u)]
+        values = torch.full((len(x), 0), 0.0, dtype=torch.float64, device=x.device)
+        numbers, rows = values.to(torch.int64), values[:, :, None].expand(-1, -1, x.shape[1])
+        for samples, Y in self.patches:
+            signed, lengths = (2 * gates_of(Y, u) - 1).T, Y.norm(dim=1).double()
+            seen = torch.where(lengths > 0, signed * (x @ Y.double().T) / lengths.clamp_min(1e-300), torch.inf)
+            low, place = seen.topk(min(most, len(Y)), dim=1, largest=False)
+            new = signed.gather(1, place)[:, :, None] * Y.double()[place] / lengths[place].clamp_min(1e-300)[:, :, None]
+            values, numbers, rows = (
+                torch.cat(pair, 1) for pair in ((values, low), (numbers, place + samples.start), (rows, new))
+            )
+            values, place = values.topk(min(most, values.shape[1]), dim=1, largest=False)
+            numbers, rows = numbers.gather(1, place), rows.gather(1, place[:, :, None].expand(-1, -1, x.shape[1]))
+        return numbers, rows, values
+
     def violation(self, x: Tensor) -> Tensor:
         """||(-(2 D - I) Y x)_+|| of each group, relative to the largest ||Y x|| of any; 0 to 1."""
         below, total = (torch.zeros_like(x[:, 0], dtype=torch.float64) for _ in range(2))

@@ -33,18 +33,15 @@ def distinct_gates(gates: Tensor, patches: Patches, sampling: Sampling = "normal
     spread = _spread(patches, gates.shape[1]) if sampling == "data" else None
 
     def draw() -> Tensor:
-        u = torch.randn(gates.shape, generator=draws, dtype=torch.float64).to(gates.device)
+        u = torch.randn(gates.shape, generator=draws, dtype=torch.float64)
         return (u if spread is None else u @ spread).to(gates)
 
     kept, seen = gates[:0], torch.zeros(0, 3, dtype=torch.float64, device=gates.device)
     for number in range(ROUNDS):
         new = draw() if number or sampling == "data" else gates
         prints = torch.cat([seen, fingerprints(new, patches)])
-        # In order of their first appearance.
-        _, group = prints.unique(dim=0, return_inverse=True)
-        first = torch.full((int(group.max()) + 1,), len(prints), device=gates.device)
-        first.scatter_reduce_(0, group, torch.arange(len(prints), device=gates.device), "amin")
-        fresh = first[(first >= len(seen)) & (prints[first.clamp_max(len(prints) - 1)] != 0).any(1)].sort().values
+        fresh = _first(prints)
+        fresh = fresh[fresh >= len(seen)]
         kept, seen = torch.cat([kept, new[fresh - len(seen)]]), torch.cat([seen, prints[fresh]])
         if len(kept) >= n:
             return kept[:n]
@@ -52,6 +49,16 @@ def distinct_gates(gates: Tensor, patches: Patches, sampling: Sampling = "normal
         f"n_gates is {n}, but only {len(kept)} different patterns were found in {ROUNDS} draws of as many gates; use "
         f"n_gates: {len(kept)}, or more data"
     )
+
+
+def different_gates(gates: Tensor, patches: Patches) -> Tensor:
+    """Those gates (gate, tap) that open somewhere, and on other patches than any before them."""
+    return gates[_first(fingerprints(gates, patches))]
+
+
+def data_directions(patches: Patches, n: int, taps: int, generator: torch.Generator) -> Tensor:
+    """Directions (n, tap) as ``data`` gates have them, in double precision."""
+    return torch.randn(n, taps, generator=generator, dtype=torch.float64) @ _spread(patches, taps)
 
 
 def fingerprints(gates: Tensor, patches: Patches) -> Tensor:
@@ -66,6 +73,14 @@ def fingerprints(gates: Tensor, patches: Patches) -> Tensor:
         weights = torch.randint(1, 2**20, (len(Y), 3), generator=draws).double().to(gates.device)
         total += gates_of(Y, gates).double().T @ weights
     return total
+
+
+def _first(prints: Tensor) -> Tensor:
+    """The numbers of rows (gate, 3) that are not zero and appear for the first time, in their order."""
+    _, group = prints.unique(dim=0, return_inverse=True)
+    first = torch.full((int(group.max()) + 1,), len(prints), device=prints.device)
+    first.scatter_reduce_(0, group, torch.arange(len(prints), device=prints.device), "amin")
+    return first[(prints[first] != 0).any(1)].sort().values
 
 
 def _spread(patches: Patches, taps: int) -> Tensor:
