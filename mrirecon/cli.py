@@ -23,6 +23,7 @@ COMMANDS = {
     "test": "score a trained network on the test files",
     "predict": "reconstruct the prediction files of a data card",
     "reconstruct": "reconstruct h5 files with a trained network or a classical method",
+    "explain": "show what convex dual denoisers do with a slice: filters, clusters of pixels, active groups",
     "evaluate": "score reconstructions against targets: NMSE, PSNR, SSIM",
     "tune": "find the strength at which a classical method is best on given files",
     "cards": "list the cards that ship with mrirecon",

@@ -83,10 +83,11 @@ def comparison(
     scale.tick_params(labelsize=8, length=2)
     label = "error\n| |target| − |image| |\nin % of maximum"
     figure.text(left + 0.66 * cell_width, bottom + 0.5 * full, label, ha="right", va="center", fontsize=8, color="0.3")
-    return _save(figure, path)
+    return save(figure, path)
 
 
-def _save(figure: Figure, path: Path) -> Path:
+def save(figure: Figure, path: Path) -> Path:
+    """Write a figure as a .png, .pdf or .svg, which appears when it is whole; InputError for another kind."""
     if not path.parent.is_dir():
         raise InputError(f"{path.parent} is not a folder; make it, or write the picture elsewhere")
     kinds = figure.canvas.get_supported_filetypes()
@@ -118,4 +119,4 @@ def curve(path: str | Path, lines: Mapping[str, Sequence[float]], x_label: str, 
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=8, loc="lower right")
-    return _save(figure, Path(path))
+    return save(figure, Path(path))

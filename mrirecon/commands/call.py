@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from argparse import RawDescriptionHelpFormatter
 from collections.abc import Callable, Collection, Sequence
 from math import isfinite
 from pathlib import Path
 
 from docstring_parser import parse
-from jsonargparse import ArgumentParser
+from jsonargparse import ArgumentParser, DefaultHelpFormatter
+
+
+class Help(RawDescriptionHelpFormatter, DefaultHelpFormatter):
+    """Options as jsonargparse has them, below the docstring in its own lines."""
 
 
 def call(command: Callable[..., int], name: str, argv: Sequence[str]) -> int:
@@ -16,12 +21,18 @@ def call(command: Callable[..., int], name: str, argv: Sequence[str]) -> int:
     Parameters without default are positional, and the last of them may be a ``list[Path]``, one or more paths.
     """
     paths = [key for key, hint in command.__annotations__.items() if hint == "list[Path]"]
-    parser = ArgumentParser(prog=f"mrirecon {name}", usage=f"mrirecon {name} [options]")
+    docstring = parse(command.__doc__ or "")
+    parser = ArgumentParser(
+        prog=f"mrirecon {name}",
+        usage=f"mrirecon {name} [options]",
+        description=docstring.description,
+        formatter_class=Help,
+    )
     parser.add_function_arguments(command, as_group=False, as_positional=True, skip=set(paths))
-    described = {param.arg_name: param.description for param in parse(command.__doc__ or "").params}
+    described = {param.arg_name: param.description for param in docstring.params}
     for key in paths:
         parser.add_argument(key, type=Path, nargs="+", help=described[key])
-    several = ("list[float]", "tuple[float, ...]")
+    several = ("list[float]", "list[int]", "tuple[float, ...]")
     lists = {f"--{name}" for name, hint in command.__annotations__.items() if any(kind in hint for kind in several)}
     arguments = parser.parse_args(joined(_with_values(argv, command), lists))
     return command(**parser.instantiate(arguments).as_dict())

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from mrirecon.data.fastmri import Volume, read_volume
 from mrirecon.errors import InputError
+from mrirecon.physics.sampling import Sampling
 from mrirecon.progress import bar
 from mrirecon.reconstruct import Reconstructor, is_finished
 
@@ -31,11 +32,7 @@ def reconstruct_files(
         in_the_way = target.exists() and not overwrite
         try:
             volume = read_volume(path, with_target=False)
-            if volume.mask is None and reconstructor.sampling is None:
-                raise InputError(
-                    f"{path} is fully sampled; say how to undersample it, for example "
-                    "--mask_type equispaced_fraction --accelerations 4 --center_fractions 0.08"
-                )
+            check_sampling(volume, reconstructor.sampling)
             record = reconstructor.record(volume) if in_the_way else {}
         except InputError as error:
             failed.append(str(error))
@@ -55,12 +52,7 @@ def reconstruct_files(
         print(f"{n_own_mask} of {len(paths)} files are undersampled already and keep their own mask")
     if n_finished:
         print(f"{n_finished} of {len(paths)} files are finished already")
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{output} cannot be a folder for reconstructions ({error}); name another one") from None
-    if not os.access(output, os.W_OK):
-        raise InputError(f"{output} cannot be written to; name another folder")
+    make_folder(output)
     accelerations: set[str] = set()
     written = 0
     with bar("reconstructing", sum(volume.n_slices for volume, _ in todo)) as advance:
@@ -80,6 +72,25 @@ def reconstruct_files(
         print(f"{len(failed)} of {len(paths)} files failed:", *failed, sep="\n  ", file=sys.stderr)
         return 1
     return 0
+
+
+def check_sampling(volume: Volume, sampling: Sampling | None) -> None:
+    """Raises InputError for a fully sampled file where nothing says how to undersample it."""
+    if volume.mask is None and sampling is None:
+        raise InputError(
+            f"{volume.path} is fully sampled; say how to undersample it, for example "
+            "--mask_type equispaced_fraction --accelerations 4 --center_fractions 0.08"
+        )
+
+
+def make_folder(output: Path) -> None:
+    """Make the folder for results if need be; raises InputError where there can be none, or none that takes files."""
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{output} cannot be a folder for results ({error}); name another one") from None
+    if not os.access(output, os.W_OK):
+        raise InputError(f"{output} cannot be written to; name another folder")
 
 
 def refuse_to_replace(target: Path, measured: Path) -> None:

@@ -26,6 +26,26 @@ def sampling_from(
     )
 
 
+def sampling_asked(
+    mask_type: MaskType | None,
+    accelerations: float | list[float] | None,
+    center_fractions: float | list[float] | None,
+    mask_file: Path | None,
+) -> Sampling | None:
+    """How fully sampled files are undersampled, of options of which none may be given; None if none is."""
+    from mrirecon.errors import InputError
+
+    if mask_type is not None and mask_file is not None:
+        raise InputError("--mask_type and --mask_file are two ways to say which mask; give one of them")
+    if mask_type is None and (accelerations is not None or center_fractions is not None):
+        raise InputError("--accelerations and --center_fractions need --mask_type, such as equispaced_fraction")
+    if mask_type is None and mask_file is None:
+        return None
+    acceleration = 4.0 if accelerations is None else accelerations
+    center_fraction = 0.08 if center_fractions is None else center_fractions
+    return sampling_from(mask_type or "random", acceleration, center_fraction, mask_file)
+
+
 def calibration_from(crop: float | None) -> Calibration:
     """The usual calibration, with another support threshold if one is given."""
     from mrirecon.physics.calibration import Calibration

@@ -54,7 +54,7 @@ def reconstruct(
     """
     from mrirecon.checkpoint import load
     from mrirecon.commands.files import reconstruct_files
-    from mrirecon.commands.options import calibration_from, device_from, sampling_from
+    from mrirecon.commands.options import calibration_from, device_from, sampling_asked
     from mrirecon.data.fastmri import list_volumes
     from mrirecon.data.maps import MapCache
     from mrirecon.errors import InputError
@@ -65,17 +65,9 @@ def reconstruct(
     if batch_size < 1:
         raise InputError(f"--batch_size {batch_size}; expected at least 1")
     place = device_from(device)
-    if mask_type is not None and mask_file is not None:
-        raise InputError("--mask_type and --mask_file are two ways to say which mask; give one of them")
-    if mask_type is None and (accelerations is not None or center_fractions is not None):
-        raise InputError("--accelerations and --center_fractions need --mask_type, such as equispaced_fraction")
+    sampling = sampling_asked(mask_type, accelerations, center_fractions, mask_file)
     if wavelet is not None and method != "l1-wavelet":
         raise InputError(f"--wavelet {wavelet} belongs to --method l1-wavelet; leave it out")
-    sampling = None
-    if mask_type is not None or mask_file is not None:
-        acceleration = 4.0 if accelerations is None else accelerations
-        center_fraction = 0.08 if center_fractions is None else center_fractions
-        sampling = sampling_from(mask_type or "random", acceleration, center_fraction, mask_file)
     if model is not None:
         if crop is not None or strength is not None:
             raise InputError("--crop and --strength belong to classical methods; a network brings its own calibration")
