@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from statistics import fmean
 
+from convex_tables import convex_study
 from measured_scan import markdown
 from scale_tables import scale_study
 from study import against
@@ -165,6 +166,49 @@ def equivariance(report: dict) -> str:
     return "\n".join(lines)
 
 
+def convex(report: dict) -> str:
+    """Seconds to within 1e-4 of the minimum, and what became of those who did not come there."""
+    rows = [r for r in report["rows"] if r["table"] == "solvers"]
+    sides = [side for side in dict.fromkeys(r["side"] for r in rows) if side != "mrirecon"]
+    of = {(r["patches"], r["kernel"], r["gates"], r["fraction"], r["side"]): r for r in rows}
+    lines = [
+        f"| patches | gates | strength | active | mrirecon | its certificate | passes | {' | '.join(sides)} |",
+        "|---" * (7 + len(sides)) + "|",
+    ]
+    for r in rows:
+        if r["side"] == "mrirecon":
+            size = r["patches"], r["kernel"], r["gates"], r["fraction"]
+            cells = [f"{size[0]:,} of {size[1]}x{size[1]}", f"{size[2]:,}", f"{size[3]:g}", r["active"], taken(r)]
+            cells += [
+                f"{r['certified_s']:.2g} s" if r["certified_s"] else "",
+                f"{r['passes']:.0f}" if r["passes"] else "",
+            ]
+            cells += [taken(of[*size, side]) if (*size, side) in of else "" for side in sides]
+            lines.append(f"| {' | '.join(map(str, cells))} |")
+    return "\n".join(lines)
+
+
+def taken(row: dict) -> str:
+    """The time a solver took; or its limit and how near it came."""
+    if row["seconds"]:
+        return f"{row['seconds']:.2g} s"
+    if row["reached"] == "":
+        return row["reason"]
+    return f"{row['reached']:.1e} after {row['after_s']:.0f} s"
+
+
+def convex_growth(report: dict) -> str:
+    keys = ("K_s", "K^T_s", "gram_s")
+    lines = ["| patches | gates | K | its transpose | Gram matrix of a working set |", "|---|---|---|---|---|"]
+    for r in report["rows"]:
+        if r["table"] == "growth":
+            size = f"{r['patches']:,} of {r['kernel']}x{r['kernel']} | {r['gates']:,}"
+            lines.append(f"| {size} | {' | '.join(f'{r[key]:.2f} s' for key in keys)} |")
+        elif r["table"] == "exponents":
+            lines.append(f"| exponent of {r['of']} | | {' | '.join(f'{r[key]:.2f}' for key in keys)} |")
+    return "\n".join(lines)
+
+
 def machine(report: dict) -> str:
     versions = ", ".join(f"{name} {v}" for name, v in report["versions"].items() if v != "not installed")
     computer = report["machine"]
@@ -182,9 +226,12 @@ TABLES = {
     "denoisers": denoisers,
     "equivariance": equivariance,
     "scale_study": scale_study,
+    "convex": convex,
+    "convex_growth": convex_growth,
+    "convex_study": convex_study,
 }
 
-OTHER_FILES = {"greedy_more": "greedy", "equivariance": "denoisers"}
+OTHER_FILES = {"greedy_more": "greedy", "equivariance": "denoisers", "convex_growth": "convex"}
 
 if __name__ == "__main__":
     sys.exit(main())
