@@ -31,7 +31,7 @@ class Settings:
     """How networks are trained.
 
     steps: of the unrolled ones. gates, kernel_size: of the convex denoisers. tolerance: relative gap of a stage.
-    strengths: of the penalty, to choose from by validation. channels: of the ordinary denoisers.
+    strengths: of the penalty, first ones to try. channels: of the ordinary denoisers.
     epochs, every: of a training by Adam, and from one validation to the next. average: decay of averaged weights.
     rates, tuning: first learning rates to try, and for how many epochs.
     """
@@ -78,8 +78,7 @@ class Networks:
 
     def strength(self, name: str) -> float:
         """The one whose first stage validates best."""
-        found = {s: self._tried_strength(name, s) for s in self.settings.strengths}
-        return max(found, key=lambda s: found[s])
+        return best_rate(partial(self._tried_strength, name), self.settings.strengths)[0]
 
     def rates(self, name: str) -> tuple[float, dict[float, float]]:
         """The best learning rate, and the validation PSNR of all that were tried."""

@@ -12,6 +12,7 @@ from functools import partial
 from math import isfinite, log
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -132,7 +133,9 @@ class StageByStage:
             if value is not None:
                 _set(step, value)
             dtype = getattr(torch, settings.precision)
-            program = stage_program(step, self._samples(stage), settings.gates, stage, settings.cg_tolerance, dtype)
+            program = stage_program(
+                step, self._samples(stage), settings.gates, self._seed(stage), settings.cg_tolerance, dtype
+            )
             solution = solve(program, settings.tolerance, progress.filters, partial(self._round, stage, value))
             gates, filters = (t.to(denoiser.gates) for t in (program.K.gates, solution.filters))
             found = {"gates": gates.reshape(denoiser.gates.shape), "filters": filters.reshape(denoiser.gates.shape)}
@@ -148,6 +151,10 @@ class StageByStage:
         kept = {key: value for key, value in best.items() if key not in ("gates", "filters", "certificate")}
         progress.stages.append({**best["certificate"], **kept})
         progress.tried, progress.filters = [], None
+
+    def _seed(self, stage: int) -> int:
+        """Of the gates that a stage draws."""
+        return int(np.random.SeedSequence((self.data.seed, stage)).generate_state(1)[0])
 
     def _round(self, stage: int, value: float | None, solution: Solution) -> None:
         self.progress.filters = solution.filters
