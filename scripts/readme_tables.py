@@ -192,7 +192,7 @@ def taken(row: dict) -> str:
     """The time a solver took; or its limit and how near it came."""
     if row["seconds"]:
         return f"{row['seconds']:.2g} s"
-    if row["reached"] == "":
+    if row["reached"] == "" or row["reason"] == "memory":
         return row["reason"]
     return f"{row['reached']:.1e} after {row['after_s']:.0f} s"
 

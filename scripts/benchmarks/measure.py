@@ -45,12 +45,14 @@ class Report:
     goals: figures with a bound; one that could not be measured is left out.
     missing: sides that were not measured, with the reason: not installed, a wrong result, a refusal.
     packages: distributions whose versions belong to the figures.
+    versions: of what is installed elsewhere.
     """
 
     rows: Sequence[Mapping[str, str | float]]
     goals: Mapping[str, Goal]
     packages: Sequence[str]
     missing: Mapping[str, str] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
 
 
 class Taken(NamedTuple):
@@ -123,7 +125,9 @@ def write_json(report: Report, path: Path) -> None:
     content = {
         "date": date.today().isoformat(),
         "machine": machine(),
-        "versions": {"python": platform.python_version()} | {name: installed(name) for name in report.packages},
+        "versions": {"python": platform.python_version()}
+        | {name: installed(name) for name in report.packages}
+        | dict(report.versions),
         "rows": [dict(row) for row in report.rows],
         "goals": {name: goal._asdict() for name, goal in report.goals.items()},
         "missing": dict(report.missing),
