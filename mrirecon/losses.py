@@ -1,4 +1,4 @@
-"""Training losses on images: L1 and L2 of complex images, L1 and structural similarity (SSIM) of magnitudes.
+"""Training losses on images: L1 and L2 of complex images or their parts, L1 and structural similarity of magnitudes.
 
 Complex losses compare x and target of shape (batch, map, *space), both complex; magnitude losses compare magnitudes
 (batch, h, w), both cropped alike. All return the mean over the batch, in the scale of the images they are given.
@@ -41,6 +41,15 @@ class L1(Loss):
 
     def __call__(self, x: Tensor, target: Tensor, peak: Tensor) -> Tensor:
         return (x - target).abs().mean()
+
+
+class PartsL1(Loss):
+    """Mean absolute error of real and imaginary parts, mean |Re(x - target)| + |Im(x - target)|."""
+
+    target = "sense"
+
+    def __call__(self, x: Tensor, target: Tensor, peak: Tensor) -> Tensor:
+        return torch.view_as_real(x - target).abs().sum(-1).mean()
 
 
 class L2(Loss):

@@ -5,7 +5,7 @@ import pytest
 import torch
 from skimage.metrics import structural_similarity
 
-from mrirecon.losses import L1, L2, SSIM, Loss, MagnitudeL1
+from mrirecon.losses import L1, L2, SSIM, Loss, MagnitudeL1, PartsL1
 
 
 def images(seed: int, *shape: int) -> torch.Tensor:
@@ -41,10 +41,11 @@ def test_complex_losses_are_means_over_all_pixels_and_see_the_phase():
     peak = torch.ones(2)
     assert torch.allclose(L1()(x, y, peak), (x - y).abs().mean())
     assert torch.allclose(L2()(x, y, peak), (x - y).abs().square().mean())
+    assert torch.allclose(PartsL1()(x, y, peak), ((x - y).real.abs() + (x - y).imag.abs()).mean())
     assert L1()(x, 1j * x, peak) > 0
 
 
-@pytest.mark.parametrize("loss", [L1(), L2(), MagnitudeL1(), SSIM()], ids=lambda loss: type(loss).__name__)
+@pytest.mark.parametrize("loss", [L1(), PartsL1(), L2(), MagnitudeL1(), SSIM()], ids=lambda loss: type(loss).__name__)
 def test_a_loss_is_zero_at_its_target_with_a_finite_gradient_and_falls_along_it(loss: Loss):
     shape = (2, 1, 16, 12) if loss.target == "sense" else (2, 16, 12)
     y = images(0, *shape)

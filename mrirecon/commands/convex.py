@@ -33,7 +33,7 @@ Cards are put together as for `mrirecon fit`; the model's denoisers are mrirecon
 
 A certificate says: these filters are globally optimal, to the relative duality gap that is printed, for this stage's
 gated program with these gates, given the images that the stage gets. It says nothing of other gates, of the ReLU
-network, or of the stages jointly.
+network, or of the stages jointly. The loss is mrirecon.losses.L2 or PartsL1, convex in the complex image.
 
   -c, --config CARD   path of a YAML card, or the name of a shipped one (`mrirecon cards` lists them)
   --run FOLDER        where config.yaml, checkpoints/last.ckpt, certificates.json and stages.png go
@@ -45,6 +45,7 @@ network, or of the stages jointly.
 
 Examples:
   mrirecon convex-fit -c datasets/phantom -c models/convex_one_shot -c train/convex --run runs/one_shot
+  mrirecon convex-fit -c datasets/phantom -c models/pgd_convex -c train/convex --model.loss mrirecon.losses.PartsL1
   mrirecon convex-fit -c datasets/knee_multicoil -c models/pgd_convex -c train/convex --data.path /data/knee
 """
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
+from torch import Tensor
+
 
 @dataclass(frozen=True)
 class Certificate:
@@ -39,3 +41,20 @@ class Certificate:
             f"objective {self.primal:.6g}, relative duality gap {self.gap:.1e}{violated}, "
             f"{self.active} of {self.groups} groups active"
         )
+
+
+def certificate_of(primal: float, dual: float, v: Tensor, gradient: Tensor, beta: float) -> Certificate:
+    """The certificate of filters v (group, tap) with gradients of the loss, or K^T theta, in their groups."""
+    norms, lengths = v.norm(dim=1), gradient.norm(dim=1)
+    on = norms > 0
+    inside = (lengths - beta).clamp_min(0)[~on]
+    outside = (gradient + beta * v / norms.clamp_min(1e-300)[:, None])[on]
+    return Certificate(
+        primal=primal,
+        dual=dual,
+        gap=(primal - dual) / primal if primal > 0 else 0.0,
+        subgradient=float((inside.square().sum() + outside.square().sum()).sqrt()),
+        violation=0.0,
+        active=int(on.sum()),
+        groups=len(v),
+    )

@@ -15,6 +15,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from mrirecon.convex.second_order import Centring, longest
 from mrirecon.errors import InputError
 
 MOST = 60  # Newton steps; five to eleven are usual, for gaps of 1e-4 to 1e-8
@@ -86,12 +87,10 @@ def _central_path(Q: Tensor, c: Tensor, beta: float, constant: float, tolerance:
         newton = _Newton(Q, c, s, z)
         if newton.failed:
             break
-        ds, dz = newton.direction(-_product(newton.lam, newton.lam))
-        left = 1 - min(_longest(s, ds), _longest(z, dz))
-        aim = -_product(newton.lam, newton.lam) - _product(newton.W.undo(ds), newton.W(dz))
-        aim[:, 0] += left**3 * float((s * z).sum()) / w
-        ds, dz = newton.direction(aim)
-        step = 0.99 * min(_longest(s, ds), _longest(z, dz))
+        ds, dz = newton.direction(newton.cones.predictor())
+        left = 1 - min(longest(s, ds), longest(z, dz))
+        ds, dz = newton.direction(newton.cones.corrector(ds, dz, left**3 * float((s * z).sum()) / w))
+        step = 0.99 * min(longest(s, ds), longest(z, dz))
         s, z = s + step * ds, z + step * dz
         gap = _gap(s[:, 1:], Q, c, beta, constant)
         if gap < found[2]:
@@ -115,30 +114,19 @@ class _Newton:
     def __init__(self, Q: Tensor, c: Tensor, s: Tensor, z: Tensor) -> None:
         w, d = c.shape
         Q = Q.reshape(w * d, w * d)
-        self.Q, self.s, self.z = Q, s, z
-        self.W = _Scaling(s, z)
-        self.lam = self.W(z)
+        self.Q, self.cones = Q, Centring(s, z)
         self.residual = (Q @ s[:, 1:].reshape(-1)).reshape(w, d) - c - z[:, 1:]
-        # W^2 without its first row and column is eta^2 (I + 2 u u^T); the system has the inverse of that.
-        u, eta = self.W.vector[:, 1:], self.W.eta[:, :, None]
-        bent = u[:, :, None] * u[:, None, :] / (1 + 2 * u.square().sum(1))[:, None, None]
-        self.inverse = (torch.eye(d).to(c) - 2 * bent) / eta.square()
         H, own = Q.clone(), torch.arange(w, device=c.device)
-        H.view(w, d, w, d)[own, :, own] += self.inverse
+        H.view(w, d, w, d)[own, :, own] += self.cones.inverse
         self.factor, info = torch.linalg.cholesky_ex(H)
-        self.failed = bool(info) or not bool(torch.isfinite(self.lam).all())
+        self.failed = bool(info) or self.cones.failed
 
     def direction(self, aim: Tensor) -> tuple[Tensor, Tensor]:
         """ds and dz with lam o (W^-1 ds + W dz) = aim, and with the stationarity that is still missing."""
-        wanted = self.W(_quotient(self.lam, aim))[:, 1:]
-        right = (self.inverse @ wanted[:, :, None])[:, :, 0] - self.residual
+        right = self.cones.right(aim) - self.residual
         dv = torch.cholesky_solve(right.reshape(-1, 1), self.factor)
-        # The rest from what does not involve W, which is ill-conditioned near the minimum: stationarity, and
-        # <s, dz> + <z, ds> = aim_0.
         dy = (self.Q @ dv).reshape(right.shape) + self.residual
-        dv = dv.reshape(right.shape)
-        dt = (aim[:, :1] - (self.s[:, 1:] * dy + self.z[:, 1:] * dv).sum(1, keepdim=True)) / self.z[:, :1]
-        return torch.cat([dt, dv], 1), torch.cat([torch.zeros_like(dt), dy], 1)
+        return self.cones.completed(aim, dv.reshape(right.shape), dy)
 
 
 def relative_gap(v: Tensor, Qv: Tensor, c: Tensor, beta: float, constant: float) -> float:
@@ -152,60 +140,3 @@ def relative_gap(v: Tensor, Qv: Tensor, c: Tensor, beta: float, constant: float)
     s = min(max(-rb / rr, -beta / largest), beta / largest) if rr > 0 and largest > 0 else 0.0
     primal = rr / 2 + beta * float(v.norm(dim=1).sum())
     return (primal + s * s * rr / 2 + s * rb) / primal if primal > 0 else 0.0
-
-
-# Second-order cones, one in each row: a = (a_0, a_1), inside where a_0 > ||a_1||.
-
-
-def _determinant(a: Tensor) -> Tensor:
-    norm = a[:, 1:].norm(dim=1, keepdim=True)
-    return (a[:, :1] - norm) * (a[:, :1] + norm)
-
-
-def _product(a: Tensor, b: Tensor) -> Tensor:
-    """a o b = (<a, b>, a_0 b_1 + b_0 a_1)"""
-    return torch.cat([(a * b).sum(1, keepdim=True), a[:, :1] * b[:, 1:] + b[:, :1] * a[:, 1:]], 1)
-
-
-def _quotient(a: Tensor, b: Tensor) -> Tensor:
-    """x with a o x = b"""
-    first = (a[:, :1] * b[:, :1] - (a[:, 1:] * b[:, 1:]).sum(1, keepdim=True)) / _determinant(a)
-    return torch.cat([first, (b[:, 1:] - first * a[:, 1:]) / a[:, :1]], 1)
-
-
-class _Scaling:
-    """Nesterov and Todd's W, the symmetric matrix with W z = W^-1 s: a size eta and a vector of determinant 1."""
-
-    def __init__(self, s: Tensor, z: Tensor) -> None:
-        ds, dz = _determinant(s), _determinant(z)
-        s, z = s / ds.sqrt(), z / dz.sqrt()
-        gamma = ((1 + (s * z).sum(1, keepdim=True)) / 2).sqrt()
-        self.eta, self.vector = (ds / dz) ** 0.25, (s + _mirrored(z)) / (2 * gamma)
-
-    def __call__(self, a: Tensor) -> Tensor:
-        """W a"""
-        return self.eta * _turned(a, self.vector)
-
-    def undo(self, a: Tensor) -> Tensor:
-        """W^-1 a"""
-        return _turned(a, _mirrored(self.vector)) / self.eta
-
-
-def _mirrored(a: Tensor) -> Tensor:
-    return torch.cat([a[:, :1], -a[:, 1:]], 1)
-
-
-def _turned(a: Tensor, vector: Tensor) -> Tensor:
-    first, rest = vector[:, :1], vector[:, 1:]
-    along = (rest * a[:, 1:]).sum(1, keepdim=True)
-    return torch.cat([first * a[:, :1] + along, a[:, 1:] + rest * (a[:, :1] + along / (1 + first))], 1)
-
-
-def _longest(a: Tensor, da: Tensor) -> float:
-    """The largest step, at most 1, with which no a + step da leaves its cone."""
-    first, second = _determinant(a), a[:, :1] * da[:, :1] - (a[:, 1:] * da[:, 1:]).sum(1, keepdim=True)
-    third = da[:, :1].square() - da[:, 1:].square().sum(1, keepdim=True)
-    root = second.square() - first * third
-    below = root.clamp_min(0).sqrt() - second
-    step = torch.where((root >= 0) & (below > 0), first / below.clamp_min(1e-300), torch.inf)
-    return min(1.0, float(step.min()))

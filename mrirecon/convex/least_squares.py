@@ -9,14 +9,13 @@ The dual point is the residual K v - b, scaled to be allowed.
 from __future__ import annotations
 
 from functools import cached_property
-from math import isfinite
 
-import torch
 from torch import Tensor
 
-from mrirecon.convex.certificate import Certificate
+from mrirecon.convex.certificate import Certificate, certificate_of
 from mrirecon.convex.operator import Operator
-from mrirecon.errors import InputError
+from mrirecon.convex.program import check_program, dot, gradient_error, widest
+from mrirecon.convex.working_squares import SquaresSet
 
 
 class LeastSquares:
@@ -28,14 +27,9 @@ class LeastSquares:
     """
 
     def __init__(self, K: Operator, b: Tensor, beta: float, target_error: float = 0.0) -> None:
-        if b.shape != (K.n,):
-            raise InputError(f"targets of shape {tuple(b.shape)} for {K.n} patches; expected one for each")
-        if not bool(torch.isfinite(b).all()):
-            raise InputError("a target is not finite; the program has no solution")
-        if not (isfinite(beta) and beta > 0):
-            raise InputError(f"strength {beta}: a certificate needs a number above 0, such as 1e-4")
+        check_program(K, b, beta)
         self.K, self.b, self.beta, self.target_error = K, b, beta, target_error
-        self.bb = _dot(b, b)
+        self.bb = dot(b, b)
 
     def at(self, beta: float) -> LeastSquares:
         """The same program with another strength."""
@@ -49,7 +43,13 @@ class LeastSquares:
     @cached_property
     def widest(self) -> float:
         """||K_i||, at most, for the error of gradients."""
-        return float(torch.linalg.eigvalsh(self.K.moments())[-1]) ** 0.5
+        return widest(self.K)
+
+    memory = staticmethod(SquaresSet.memory)
+
+    def working_set(self) -> SquaresSet:
+        """Where :func:`mrirecon.convex.working_set.solve` begins."""
+        return SquaresSet(self)
 
     def certify(self, v: Tensor, at: Tensor) -> tuple[Certificate, Tensor]:
         """The certificate of filters v that are zero but for groups ``at``; and the gradients of all, (gate, tap)."""
@@ -57,33 +57,19 @@ class LeastSquares:
         gradient = self.K.adjoint(r)
         return self.worth(v, gradient, r), gradient
 
-    def worth(self, v: Tensor, gradient: Tensor, r: Tensor, groups: int | None = None) -> Certificate:
+    def worth(self, v: Tensor, gradient: Tensor, r: Tensor) -> Certificate:
         """The certificate of filters v (group, tap) with their residual r, and with gradients K^T r of their groups.
 
         Errors of K and b count against the solution, in the primal and in the dual value.
         """
-        norms, lengths = v.norm(dim=1), gradient.norm(dim=1)
-        rr, rb, size = _dot(r, r), _dot(r, self.b), _dot(r, r) ** 0.5
+        rr, rb, size = dot(r, r), dot(r, self.b), dot(r, r) ** 0.5
         residual_error = self.target_error + self.K.error * (size + self.bb**0.5)
-        largest = float(lengths.max()) + (self.widest * self.K.error * size if self.K.error else 0.0)
+        largest = float(gradient.norm(dim=1).max())
+        if self.K.error:
+            largest += gradient_error(self.K, self.widest, size)
         s = -rb / rr if rr > 0 else 0.0
         if largest > 0:
             s = min(max(s, -self.beta / largest), self.beta / largest)
-        primal = (size + residual_error) ** 2 / 2 + self.beta * float(norms.sum())
+        primal = (size + residual_error) ** 2 / 2 + self.beta * float(v.norm(dim=1).sum())
         dual = -s * s * rr / 2 - s * rb - abs(s) * size * self.target_error
-        on = norms > 0
-        inside = (lengths - self.beta).clamp_min(0)[~on]
-        outside = (gradient + self.beta * v / norms.clamp_min(1e-300)[:, None])[on]
-        return Certificate(
-            primal=primal,
-            dual=dual,
-            gap=(primal - dual) / primal if primal > 0 else 0.0,
-            subgradient=float((inside.square().sum() + outside.square().sum()).sqrt()),
-            violation=0.0,
-            active=int(on.sum()),
-            groups=len(v),
-        )
-
-
-def _dot(a: Tensor, b: Tensor) -> float:
-    return float(torch.linalg.vecdot(a.double(), b.double()))
+        return certificate_of(primal, dual, v, gradient, self.beta)

@@ -15,8 +15,11 @@ import torch
 from torch import Tensor
 
 from mrirecon.convex.group_lasso import minimise_quadratic
+from mrirecon.convex.operator import Operator
 
 HALVINGS = 60
+SAMPLED = 40_000  # samples from which the Gram matrix of more than twice as many is estimated, to serve as a metric
+GUARD = 0.01
 
 
 class Metric(Protocol):
@@ -96,3 +99,19 @@ class GramMetric:
 
     def _times(self, v: Tensor) -> Tensor:
         return (self.Q.reshape(v.numel(), -1) @ v.reshape(-1)).reshape(v.shape)
+
+
+def sampled(K: Operator) -> Tensor | None:
+    """Weights (n,) of samples for an estimate of K^T K from some of them, drawn at random; None where all are few."""
+    if K.n < 2 * SAMPLED:
+        return None
+    part = SAMPLED / K.n
+    kept = torch.rand(K.n, generator=torch.Generator().manual_seed(0)) < part
+    return kept.to(K.gates) / part
+
+
+def guarded(Q: Tensor, moments: Tensor) -> Tensor:
+    """An estimate of the Gram matrix with a little of all patches, so that no direction is missing from it."""
+    Q, own = Q.clone(), torch.arange(len(Q), device=Q.device)
+    Q[own, :, own] += GUARD * moments
+    return Q

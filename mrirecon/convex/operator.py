@@ -87,8 +87,30 @@ class Operator(Protocol):
     def error(self) -> float: ...
     def forward(self, v: Tensor, at: Tensor | None = None) -> Tensor: ...
     def adjoint(self, q: Tensor, at: Tensor | None = None) -> Tensor: ...
-    def gram(self, at: Tensor, others: Tensor, part: float = 1.0) -> Tensor: ...
+    def gram(self, at: Tensor, others: Tensor, weights: Tensor | None = None) -> Tensor: ...
     def moments(self) -> Tensor: ...
+    def leverages(self) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class Some:
+    """K of a few groups."""
+
+    K: Operator
+    at: Tensor
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.K.gates.dtype
+
+    def forward(self, v: Tensor) -> Tensor:
+        return self.K.forward(v, self.at)
+
+    def adjoint(self, q: Tensor) -> Tensor:
+        return self.K.adjoint(q, self.at)
+
+    def gram(self, weights: Tensor | None = None) -> Tensor:
+        return self.K.gram(self.at, self.at, weights)
 
 
 @dataclass(frozen=True)
@@ -118,26 +140,23 @@ class GatedOperator:
         u = self._gates(at)
         total = torch.zeros_like(u, dtype=torch.float64)
         for samples, Y in self.patches:
-            total += correlations_of(Y, u, q[samples])
+            total += correlations_of(Y, u, q[samples].to(u))
         return total
 
-    def gram(self, at: Tensor, others: Tensor, part: float = 1.0) -> Tensor:
-        """K_at^T K_others, (gate, tap, gate, tap), in double precision.
+    def gram(self, at: Tensor, others: Tensor, weights: Tensor | None = None) -> Tensor:
+        """K_at^T diag(weights) K_others, (gate, tap, gate, tap), in double precision.
 
-        part: of the samples, drawn at random, the same ones in every call; for an estimate at that part of the time.
+        weights: (n,), not negative, all 1 unless given. Samples without weight cost nothing.
         """
-        d, draws = self.gates.shape[1], torch.Generator().manual_seed(0)
+        d = self.gates.shape[1]
         total = torch.zeros(len(at) * d, len(others) * d, dtype=torch.float64, device=self.gates.device)
         most = max(1, ENTRIES // max(total.shape))
         same = at is others
-        for _, patches in self.patches:
-            if part < 1:
-                patches = patches[(torch.rand(len(patches), generator=draws) < part).to(patches.device)]
-            for Y in patches.split(most):
-                left = self._gated(Y, at)
-                right = left if same else self._gated(Y, others)
-                total += left.T @ right
-        return total.reshape(len(at), d, len(others), d) / part
+        for Y, w in self._weighted(weights, most):
+            left = self._gated(Y, at)
+            right = left if same else self._gated(Y, others)
+            total += left.T @ (right if w is None else right.mul(w[:, None]))
+        return total.reshape(len(at), d, len(others), d)
 
     def moments(self) -> Tensor:
         """The patches' second moments Y^T Y, (tap, tap), in double precision: K_i^T K_i or more, for every gate."""
@@ -147,6 +166,31 @@ class GatedOperator:
             total += Y.T @ Y
         return total
 
+    def leverages(self) -> Tensor:
+        """y_p^T (Y^T Y)^-1 y_p of every patch, (n,): how much of what is known in its direction is from it, 0 to 1."""
+        m, vectors = torch.linalg.eigh(self.moments())
+        root = (vectors * m.clamp_min(1e-12 * m[-1]).clamp_min(1e-300).rsqrt()).to(self.gates)
+        out = self.gates.new_empty(self.n)
+        for samples, Y in self.patches:
+            out[samples] = (Y @ root).square().sum(1)
+        return out
+
+    def _weighted(self, weights: Tensor | None, most: int) -> Iterator[tuple[Tensor, Tensor | None]]:
+        """Patches with their weights, at most so many at once; where few have a weight, from many blocks at once."""
+        if weights is None:
+            for _, patches in self.patches:
+                yield from ((Y, None) for Y in patches.split(most))
+            return
+        held: list[tuple[Tensor, Tensor]] = []
+        for samples, patches in self.patches:
+            on = weights[samples].nonzero()[:, 0]
+            held.append((patches[on], weights[samples][on].to(patches)))
+            if sum(len(Y) for Y, _ in held) >= min(most, ROWS):
+                yield from _joined(held, most)
+                held = []
+        if held:
+            yield from _joined(held, most)
+
     def _gated(self, Y: Tensor, at: Tensor) -> Tensor:
         return (gates_of(Y, self.gates[at])[:, :, None] * Y[:, None, :]).flatten(1)
 
@@ -154,45 +198,6 @@ class GatedOperator:
         return self.gates if at is None else self.gates[at]
 
 
-class Following(Protocol):
-    """A symmetric T with 0 <= T <= 1, (n,) to (n,), such as the last part of a MoDL step.
-
-    error: bounds ||what a call gives - T q|| / ||what it gives|| for all calls so far, as of an iterative solver.
-    """
-
-    @property
-    def error(self) -> float: ...
-    def __call__(self, q: Tensor) -> Tensor: ...
-
-
-@dataclass(frozen=True)
-class Followed:
-    """T K, where what filters give goes through T before it is compared."""
-
-    K: GatedOperator
-    T: Following
-    exact: bool = False
-
-    @property
-    def error(self) -> float:
-        return self.T.error
-
-    @property
-    def gates(self) -> Tensor:
-        return self.K.gates
-
-    @property
-    def n(self) -> int:
-        return self.K.n
-
-    def forward(self, v: Tensor, at: Tensor | None = None) -> Tensor:
-        return self.T(self.K.forward(v, at))
-
-    def adjoint(self, q: Tensor, at: Tensor | None = None) -> Tensor:
-        return self.K.adjoint(self.T(q), at)
-
-    def gram(self, at: Tensor, others: Tensor, part: float = 1.0) -> Tensor:
-        return self.K.gram(at, others, part)
-
-    def moments(self) -> Tensor:
-        return self.K.moments()
+def _joined(held: list[tuple[Tensor, Tensor]], most: int) -> Iterator[tuple[Tensor, Tensor]]:
+    Y, w = (torch.cat(parts) for parts in zip(*held, strict=True))
+    return zip(Y.split(most), w.split(most), strict=True)

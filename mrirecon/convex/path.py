@@ -6,11 +6,10 @@ from collections.abc import Iterator, Sequence
 
 from torch import Tensor
 
-from mrirecon.convex.least_squares import LeastSquares
-from mrirecon.convex.working_set import Solution, solve
+from mrirecon.convex.working_set import Program, Solution, solve
 
 
-def path(program: LeastSquares, strengths: Sequence[float], tolerance: float = 1e-5) -> Iterator[Solution]:
+def path(program: Program, strengths: Sequence[float], tolerance: float = 1e-5) -> Iterator[Solution]:
     """Solutions for strengths beta, in the order given; falling ones are the quicker, as groups join by and by.
 
     ``largest_strength`` of the program is where the first group does.

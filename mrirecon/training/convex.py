@@ -24,8 +24,7 @@ from mrirecon.data.slices import Slice
 from mrirecon.denoisers import ConvexDual
 from mrirecon.errors import InputError
 from mrirecon.imaging import magnitude, pose, sense_target
-from mrirecon.losses import L2
-from mrirecon.training.convex_stage import Sample, convex_denoiser, stage_program
+from mrirecon.training.convex_stage import Sample, convex_denoiser, program_of, stage_program
 from mrirecon.training.link import Local
 from mrirecon.training.module import Reconstruction
 from mrirecon.training.objective import objective
@@ -81,11 +80,7 @@ class Progress:
 
 def refuse(model: Reconstruction, settings: Convex) -> None:
     """Raises InputError for a training that is not a sequence of convex programs."""
-    if not isinstance(model.loss, L2):
-        raise InputError(
-            f"model.loss is {type(model.loss).__name__}, but stages are solved for mrirecon.losses.L2; magnitude "
-            "losses are not convex in the complex image, and others have `mrirecon fit`"
-        )
+    program_of(model.loss)
     if len(model.stages) != len(model.net.sequence):
         raise InputError(
             "model.steps_per_stage must be 1: through two steps at once the result is not linear in the filters"
@@ -134,7 +129,13 @@ class StageByStage:
                 _set(step, value)
             dtype = getattr(torch, settings.precision)
             program = stage_program(
-                step, self._samples(stage), settings.gates, self._seed(stage), settings.cg_tolerance, dtype
+                step,
+                self._samples(stage),
+                settings.gates,
+                self._seed(stage),
+                settings.cg_tolerance,
+                dtype,
+                program_of(self.loss),
             )
             solution = solve(program, settings.tolerance, progress.filters, partial(self._round, stage, value))
             gates, filters = (t.to(denoiser.gates) for t in (program.K.gates, solution.filters))

@@ -6,8 +6,9 @@ one-shot            x + D_v x
 proximal gradient   z + D_v z,  z = x - t (A^H A x - A^H y)
 MoDL                (A^H A + lam)^-1 (A^H y + lam x)  +  T D_v x,  T = lam (A^H A + lam)^-1
 
-with D_v the gated filters. The loss, mean |result - target|^2 over pixels and slices, plus the denoiser's penalty, is
-what `fit` with loss L2 minimises, here over all training slices at once and each with one mask.
+with D_v the gated filters. The loss, mean |result - target|^2 over pixels and slices or the sum of the parts' mean
+absolute values, plus the denoiser's penalty, is what `fit` with loss L2 or PartsL1 minimises, here over all training
+slices at once and each with one mask.
 """
 
 from __future__ import annotations
@@ -19,12 +20,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from mrirecon.convex.followed import Followed
 from mrirecon.convex.gates import Sampling, distinct_gates
+from mrirecon.convex.least_absolute import LeastAbsolute
 from mrirecon.convex.least_squares import LeastSquares
-from mrirecon.convex.operator import Followed, GatedOperator, ImagePatches
+from mrirecon.convex.operator import GatedOperator, ImagePatches
 from mrirecon.denoisers import ConvexDual
 from mrirecon.denoisers.denoiser import to_channels, to_complex
 from mrirecon.errors import InputError
+from mrirecon.losses import L2, Loss, PartsL1
 from mrirecon.physics import LinearOperator, Problem
 from mrirecon.solvers import conjugate_gradient
 from mrirecon.unrolled import ModelBased, OneShot, ProximalGradient
@@ -48,18 +52,20 @@ def stage_program(
     seed: int = 0,
     cg_tolerance: float = 1e-8,
     dtype: torch.dtype = torch.float32,
-) -> LeastSquares:
+    kind: type[LeastSquares] | type[LeastAbsolute] = LeastSquares,
+) -> LeastSquares | LeastAbsolute:
     """The program of a step on the samples of a training set.
 
     gates, seed: how gates that have no pattern of their own on these samples are drawn anew.
     cg_tolerance: relative residual to which MoDL's equations are solved; what is left of it counts in the certificate.
     dtype: float32 or float64, of the filters' passes over the data.
+    kind: of the program, by :func:`program_of` of the loss.
 
     Raises InputError for a step whose result is not affine in its filters, and for more samples than the memory holds.
     """
     denoiser = convex_denoiser(step)
     images, targets, solvers = [], [], []
-    taken = 0
+    held, pixels = 0, 0
     with torch.no_grad():
         for x, problem, target in samples:
             reached = x
@@ -70,25 +76,44 @@ def stage_program(
                 solver = _Inverse(problem.A, float(step.log_weight.exp()), cg_tolerance)
                 reached = solver.solve((problem.AHy + solver.lam * x).to(torch.complex128))
                 solvers.append(solver)
-                taken += sum(t.numel() * t.element_size() for t in vars(problem.A).values() if isinstance(t, Tensor))
+                held += sum(t.numel() * t.element_size() for t in vars(problem.A).values() if isinstance(t, Tensor))
             images.append(to_channels(x)[0].to(dtype))
             targets.append(to_channels(target - reached)[0].to(dtype))
-            # Images and targets, and in a solver residuals and a copy of either.
-            taken += 6 * images[-1].numel() * images[-1].element_size()
+            # An image and a target, and of either a scaled copy while both are there; and what solving takes.
+            size, pixels = images[-1].element_size(), pixels + images[-1].numel()
+            taken = held + 4 * pixels * size + kind.memory(pixels, denoiser.gates.numel(), size)
+            if solvers:
+                taken += 20 * pixels  # what they give, in double precision, and joined
             check_memory(taken, len(images))
     if not images:
         raise InputError("there is no slice to train on; name a folder of files with --data.path")
-    # F is 1/2 ||.||^2 + penalty for images and targets that are scaled so; gates do not see the scale.
-    scales = [(2 / (len(images) * image.numel() / 2)) ** 0.5 for image in images]
+    # F is 1/2 ||.||^2, or sum |.|, + penalty for images and targets that are scaled so; gates do not see the scale.
+    weights = [2 / (len(images) * image.numel()) for image in images]  # of a pixel, which is two samples
+    scales = [(2 * weight) ** 0.5 if kind is LeastSquares else weight for weight in weights]
     parts = [part for image, a in zip(images, scales, strict=True) for part in image * a]
     b = torch.cat([(target * a).flatten() for target, a in zip(targets, scales, strict=True)])
     patches = ImagePatches(parts, denoiser.gates.shape[-1], denoiser.padding)
-    K = GatedOperator(patches, distinct_gates(denoiser.gates.flatten(1).to(dtype), patches, gates, seed))
+    # As the denoiser will hold them: rounded later, they would open on other patches.
+    u = distinct_gates(denoiser.gates.flatten(1).to(dtype), patches, gates, seed).to(denoiser.gates.dtype)
+    K = GatedOperator(patches, u.to(dtype))
     if not isinstance(step, ModelBased):
-        return LeastSquares(K, b, denoiser.strength)
+        return kind(K, b, denoiser.strength)
     shapes = [image.shape for image in images]
     error = sum((s.off * a) ** 2 for s, a in zip(solvers, scales, strict=True)) ** 0.5
-    return LeastSquares(Followed(K, _Smoothing(solvers, shapes)), b, denoiser.strength, error)
+    return kind(Followed(K, _Smoothing(solvers, shapes)), b, denoiser.strength, error)
+
+
+def program_of(loss: Loss) -> type[LeastSquares] | type[LeastAbsolute]:
+    """The kind of program that a loss leads to; InputError for a loss without one."""
+    if isinstance(loss, L2):
+        return LeastSquares
+    if isinstance(loss, PartsL1):
+        return LeastAbsolute
+    raise InputError(
+        f"model.loss is {type(loss).__name__}, but stages are solved for mrirecon.losses.L2 or "
+        "mrirecon.losses.PartsL1, which are sums over real and imaginary parts; the complex modulus of L1 couples the "
+        "parts, magnitude losses are not convex in the complex image, and all of them have `mrirecon fit`"
+    )
 
 
 def convex_denoiser(step: nn.Module) -> ConvexDual:

@@ -47,8 +47,8 @@ def refuse_target(loss: Loss, target: str | None, rows: int | None) -> None:
     if target is not None and target != loss.target:
         raise InputError(
             f"model.target is {target!r}, but the loss {type(loss).__name__} needs {loss.target!r}: complex losses "
-            "(L1, L2) compare with the complex image 'sense', magnitude losses (MagnitudeL1, SSIM) with the file's "
-            "'rss'"
+            "(L1, PartsL1, L2) compare with the complex image 'sense', magnitude losses (MagnitudeL1, SSIM) with the "
+            "file's 'rss'"
         )
     if rows is not None and (rows < 1 or loss.target != "sense"):
         raise InputError(f"model.rows is {rows}; expected at least 1, and a loss with the target 'sense'")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
@@ -26,3 +28,18 @@ def matrix(K: GatedOperator) -> Tensor:
     """K as a matrix (n, gate, tap)."""
     Y = torch.cat([Y for _, Y in K.patches])
     return (Y @ K.gates.T >= 0).to(Y)[:, :, None] * Y[:, None, :]
+
+
+@dataclass(frozen=True)
+class Follows:
+    matrix: Tensor
+    error: float = 0.0
+
+    def __call__(self, q: Tensor) -> Tensor:
+        return self.matrix @ q
+
+
+def smoothing(n: int) -> Tensor:
+    """A symmetric matrix between 0 and 1, as (A^H A + lam)^-1 lam is in a step of MoDL."""
+    root = random(n, n, seed=8)
+    return torch.linalg.inv(root.T @ root / n / 0.1 + torch.eye(n, dtype=torch.float64))

@@ -10,8 +10,8 @@ from torch import Tensor
 from mrirecon.convex import operator
 from mrirecon.convex.augmented_lagrangian import solve_cones
 from mrirecon.convex.cones import Cones
+from mrirecon.convex.followed import Followed
 from mrirecon.convex.kept import Kept
-from mrirecon.convex.operator import Followed
 from mrirecon.errors import InputError
 from tests.convex.programs import program, random
 

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import pytest
 import torch
 from torch import Tensor
 
 from mrirecon.convex import operator
 from mrirecon.convex.accelerated import Squares, accelerated
+from mrirecon.convex.followed import Followed
 from mrirecon.convex.group_lasso import minimise_quadratic, relative_gap
 from mrirecon.convex.least_squares import LeastSquares
 from mrirecon.convex.metric import Euclidean, GramMetric, PatchMetric
-from mrirecon.convex.operator import Followed, GatedOperator, ImagePatches, PatchRows
+from mrirecon.convex.operator import GatedOperator, ImagePatches, PatchRows
 from mrirecon.convex.working_set import solve
 from mrirecon.denoisers import ConvexDual
 from mrirecon.errors import InputError
-from tests.convex.programs import matrix, program, random
+from tests.convex.programs import Follows, matrix, program, random, smoothing
 
 
 def objective(p: LeastSquares, v: Tensor) -> float:
@@ -35,6 +34,11 @@ def test_the_operator_is_its_matrix(rows: int, monkeypatch: pytest.MonkeyPatch) 
     torch.testing.assert_close(K.adjoint(q), torch.einsum("nij,n->ij", A, q))
     at, others = torch.tensor([3, 1, 7]), torch.tensor([2, 3])
     torch.testing.assert_close(K.gram(at, others), torch.einsum("nij,nkl->ijkl", A[:, at], A[:, others]))
+    weights = random(60, seed=7).clamp_min(0)
+    weighted = torch.einsum("nij,n,nkl->ijkl", A[:, at], weights, A[:, others])
+    torch.testing.assert_close(K.gram(at, others, weights), weighted)
+    Y = torch.cat([Y for _, Y in K.patches])
+    torch.testing.assert_close(K.leverages(), (Y @ torch.linalg.inv(Y.T @ Y) * Y).sum(1))
     torch.testing.assert_close(K.gram(at, at), torch.einsum("nij,nkl->ijkl", A[:, at], A[:, at]))
     torch.testing.assert_close(K.forward(v[at], at), torch.einsum("nij,ij->n", A[:, at], v[at]))
 
@@ -135,25 +139,10 @@ def test_a_proximal_step_minimises_its_function(seed: int) -> None:
     assert whole.inner(u, v) == pytest.approx(metric.inner(u, v))
 
 
-@dataclass(frozen=True)
-class Follows:
-    matrix: Tensor
-    error: float = 0.0
-
-    def __call__(self, q: Tensor) -> Tensor:
-        return self.matrix @ q
-
-
-def smoothing(n: int) -> Tensor:
-    """A symmetric matrix between 0 and 1, as (A^H A + lam)^-1 lam is in a step of MoDL."""
-    root = random(n, n, seed=8)
-    return torch.linalg.inv(root.T @ root / n / 0.1 + torch.eye(n, dtype=torch.float64))
-
-
 @pytest.mark.parametrize("dense", [0, 4000])
 def test_what_follows_the_filters_is_part_of_the_program(dense: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the Gram matrix as metric, and without."""
-    monkeypatch.setattr("mrirecon.convex.working_set.DENSE", dense)
+    monkeypatch.setattr("mrirecon.convex.working_squares.DENSE", dense)
     p = program(n=60, gates=12)
     T = smoothing(60)
     K = Followed(p.K, Follows(T))
@@ -188,7 +177,7 @@ def test_errors_of_what_follows_count_against_the_solution() -> None:
 def test_a_large_working_set_is_solved_without_its_gram_matrix(monkeypatch: pytest.MonkeyPatch) -> None:
     p = program(n=200, gates=40, fraction=0.05)
     best = solve(p, 1e-9).certificate.primal
-    monkeypatch.setattr("mrirecon.convex.working_set.DENSE", 30)
+    monkeypatch.setattr("mrirecon.convex.working_squares.DENSE", 30)
     monkeypatch.setattr("mrirecon.convex.working_set.FIRST", 20)
     solution = solve(p, 1e-5)
     assert solution.certificate.gap <= 1e-5

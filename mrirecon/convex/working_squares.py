@@ -1,0 +1,105 @@
+"""The working set of a least-squares program.
+
+While it is small, its program is a dense quadratic; else it takes accelerated proximal gradients. Where samples are
+many, or K's Gram matrix is not exact, these go in the metric of a Gram matrix, estimated from a part of the samples,
+and some ten of them do, whatever the condition.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from mrirecon.convex.accelerated import Squares, accelerated
+from mrirecon.convex.certificate import Certificate
+from mrirecon.convex.group_lasso import minimise_quadratic
+from mrirecon.convex.metric import GramMetric, Metric, PatchMetric, guarded, sampled
+from mrirecon.convex.operator import Some
+
+if TYPE_CHECKING:
+    from mrirecon.convex.least_squares import LeastSquares
+
+NEAR = 0.9  # of beta: groups whose gradients are shorter leave where they are zero, to join again if need be
+DENSE = 4000  # variables up to which the Gram matrix pays: 128 MB, and a second to factor on two cores
+PATIENCE = 20  # looks at the gap without a better one by a tenth: rounding, or the error of K, allows no more
+
+
+class SquaresSet:
+    """Groups that join, and leave when they are far from being active, with their Gram matrix Q."""
+
+    def __init__(self, program: LeastSquares) -> None:
+        self.program = program
+        device, d = program.K.gates.device, program.K.gates.shape[1]
+        self.weights = sampled(program.K)
+        self.exact = program.K.exact and self.weights is None
+        self.groups = torch.zeros(0, dtype=torch.int64, device=device)
+        self.near = torch.zeros(0, dtype=torch.bool, device=device)
+        self.Q: Tensor | None = torch.zeros(0, d, 0, d, dtype=torch.float64, device=device)
+        self.c = torch.zeros(0, d, dtype=torch.float64, device=device)
+
+    @staticmethod
+    def memory(samples: int, variables: int, size: int) -> int:
+        """Bytes that solving takes, at most, with numbers of ``size`` bytes in the passes over the data."""
+        return samples * (8 * size + 2 * 8) + 7 * 8 * min(variables, DENSE) ** 2
+
+    def certify(self, v: Tensor, at: Tensor) -> tuple[Certificate, Tensor]:
+        return self.program.certify(v, at)
+
+    def join(self, new: Tensor) -> None:
+        if len(new) == 0:
+            return
+        self._leave()
+        K, old, d = self.program.K, self.groups, self.program.K.gates.shape[1]
+        self.groups = torch.cat([old, new])
+        if self.Q is None or len(self.groups) * d > DENSE:
+            self.Q = None
+            return
+        Q = self.Q.new_empty(len(self.groups), d, len(self.groups), d)
+        was, w = slice(0, len(old)), slice(len(old), None)
+        Q[was, :, was], Q[w, :, w] = self.Q, K.gram(new, new, self.weights)
+        if len(old):
+            cross = K.gram(old, new, self.weights)
+            Q[was, :, w], Q[w, :, was] = cross, cross.permute(2, 3, 0, 1)
+        self.Q = Q
+        if self.exact:
+            self.c = torch.cat([self.c, K.adjoint(self.program.b, new)])
+
+    def _leave(self) -> None:
+        near, self.groups = self.near, self.groups[self.near]
+        if self.Q is not None:
+            self.Q, self.c = self.Q[near][:, :, near], self.c[near] if self.exact else self.c
+        self.near = near[near]
+
+    def solved(self, v: Tensor, tolerance: float) -> Tensor:
+        """Filters of all groups that are the working set's solution; ``v`` is where iterations start."""
+        program, out, start = self.program, torch.zeros_like(v), v[self.groups]
+        if self.Q is not None and self.exact:
+            guess = torch.ones_like(self.groups, dtype=torch.bool)
+            guess[: len(self.near)] = start[: len(self.near)].any(1)
+            x = minimise_quadratic(self.Q, self.c, program.beta, program.bb / 2, tolerance, guess)
+            gradient = (self.Q.reshape(x.numel(), -1) @ x.reshape(-1)).reshape(x.shape) - self.c
+        else:
+            x, gradient = self._iterated(start, tolerance)
+        self.near = x.any(1) | (gradient.norm(dim=1) > NEAR * program.beta)
+        out[self.groups] = x
+        return out
+
+    def _iterated(self, start: Tensor, tolerance: float) -> tuple[Tensor, Tensor]:
+        """Filters of the groups, and their gradients."""
+        program, K = self.program, Some(self.program.K, self.groups)
+        metric: Metric = PatchMetric(program.K.moments())
+        if self.Q is not None:
+            Q = self.Q if self.weights is None else guarded(self.Q, program.K.moments())
+            metric = GramMetric(Q, max(0.01 * tolerance, 1e-10))
+        every = 25 if self.Q is None else 2
+        best, since = float("inf"), 0
+        for number, iterate in enumerate(accelerated(K, program.b, Squares(), program.beta, start, metric)):
+            if number % every == every - 1:
+                gradient = K.adjoint(iterate.r)
+                gap = program.worth(iterate.x, gradient, iterate.r).gap
+                best, since = (gap, 0) if gap < 0.9 * best else (best, since + 1)
+                if gap <= tolerance or since == PATIENCE:
+                    break
+        return iterate.x, gradient
