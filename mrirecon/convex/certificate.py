@@ -9,8 +9,12 @@ F(v) >= G(theta) for any two such points, so their difference bounds how far F(v
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from math import isfinite
 
+import torch
 from torch import Tensor
+
+from mrirecon.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,15 @@ class Certificate:
 
 
 def certificate_of(primal: float, dual: float, v: Tensor, gradient: Tensor, beta: float) -> Certificate:
-    """The certificate of filters v (group, tap) with gradients of the loss, or K^T theta, in their groups."""
+    """The certificate of filters v (group, tap) with gradients of the loss, or K^T theta, in their groups.
+
+    Raises InputError for numbers that are not finite, of which nothing can be said.
+    """
+    if not (isfinite(primal) and isfinite(dual) and bool(torch.isfinite(gradient).all())):
+        raise InputError(
+            "a patch, a target or a filter is NaN or infinite, so that there is nothing to certify; look for such "
+            "pixels in the data"
+        )
     norms, lengths = v.norm(dim=1), gradient.norm(dim=1)
     on = norms > 0
     inside = (lengths - beta).clamp_min(0)[~on]

@@ -71,6 +71,7 @@ def fingerprints(gates: Tensor, patches: Patches) -> Tensor:
     total = torch.zeros(len(gates), 3, dtype=torch.float64, device=gates.device)
     for _, Y in patches:
         weights = torch.randint(1, 2**20, (len(Y), 3), generator=draws).double().to(gates.device)
+        weights *= Y.any(1, keepdim=True)  # a patch of zeros opens every gate, and is nothing behind any
         total += gates_of(Y, gates).double().T @ weights
     return total
 

@@ -176,9 +176,9 @@ def test_errors_of_what_follows_count_against_the_solution(monkeypatch: pytest.M
     best = optimum(torch.einsum("mn,nij->mij", T, matrix(p.K)), p.b, beta)
     error = 1e-5 / float(torch.linalg.eigvalsh(T + noise)[0])
     rough = LeastAbsolute(Followed(p.K, Follows(T + noise, error)), p.b, beta, target_error=1e-4)
-    proof = solve(rough, 2e-2).certificate
+    proof = solve(rough, 5e-2).certificate
     assert proof.dual <= best <= proof.primal
-    exact = solve(unit.at(beta), 1e-3)
+    exact = solve(unit.at(beta), 1e-2)
     v, everything = exact.filters, torch.arange(12)
     honest = LeastAbsolute(rough.K, p.b, beta, 1e-4).certify(v, everything)[0]
     silent = LeastAbsolute(Followed(p.K, Follows(T + noise)), p.b, beta).certify(v, everything)[0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mrirecon.convex.gates import distinct_gates, fingerprints
+from mrirecon.convex.gates import different_gates, distinct_gates, fingerprints
 from mrirecon.convex.operator import PatchRows
 from mrirecon.errors import InputError
 from tests.convex.programs import random
@@ -50,3 +50,9 @@ def test_gates_of_the_data_open_on_details_as_often_as_on_the_mean() -> None:
 def test_more_gates_than_there_are_patterns_are_refused() -> None:
     with pytest.raises(InputError, match="use n_gates: 5"):
         distinct_gates(random(50, 2, seed=1), PatchRows(random(3, 2, seed=2)))
+
+
+def test_a_gate_that_opens_on_patches_of_zeros_alone_is_dead() -> None:
+    rows = torch.tensor([[1.0, 2.0], [0.0, 0.0], [3.0, 1.0]])
+    gates = torch.tensor([[-1.0, -1.0], [1.0, 1.0]])
+    assert torch.equal(different_gates(gates, PatchRows(rows)), gates[1:])

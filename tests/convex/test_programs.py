@@ -217,3 +217,12 @@ def test_impossible_programs_are_refused() -> None:
         LeastSquares(p.K, p.b * torch.inf, 1.0)
     with pytest.raises(InputError, match="larger tolerance"):
         solve(p, 1e-30)
+
+
+def test_what_is_not_finite_is_never_certified() -> None:
+    p = program()
+    p.K.patches.rows[3, 1] = torch.nan
+    with pytest.raises(InputError, match="NaN or infinite"):
+        solve(p)
+    with pytest.raises(InputError, match="NaN or infinite"):
+        solve(program(), start=torch.full((12, 4), torch.nan))
