@@ -48,13 +48,6 @@ class Cones:
             curvature += delta * ((lack > 0).to(Y) @ squares).reshape(curvature.shape)
         return value, gradient, curvature
 
-    def pull(self, multipliers: Tensor) -> Tensor:
-        """Y^T (2 D - I) multipliers, (group, tap), in double precision: what they take off a group's gradient."""
-        total = self.u.new_zeros(len(multipliers), self.u.shape[1], dtype=torch.float64)
-        for samples, Y in self.patches:
-            total += (multipliers[:, samples] * self._signs(Y, len(total))) @ Y
-        return total
-
     def worst(self, x: Tensor, at: Tensor, most: int) -> tuple[Tensor, Tensor, Tensor]:
         """The constraints that filters x of groups ``at`` break most, or keep least, as many as ``most`` of each.
 

@@ -81,7 +81,7 @@ def grown(
         value, r, _, _ = evaluated(program, K.patches, u, v)
         random = data_directions(K.patches, starts, K.gates.shape[1], draws).to(K.gates)
         ends, prices = _ascended(program, K.patches, r, normalize(torch.cat([random, u]), dim=1))
-        worst = _apart(ends, prices)
+        worst = _apart(ends, prices.abs().argsort(descending=True, stable=True), ALIKE)  # most expensive first
         found = Neurons(u, v, value, float(prices.abs().max()), ends[worst])
         report(found)
         if found.price <= 1 + tolerance or number == rounds:
@@ -120,22 +120,18 @@ def _ascended(program: LeastSquares, patches: Patches, r: Tensor, u: Tensor) -> 
     return best, prices
 
 
-def _apart(directions: Tensor, prices: Tensor) -> Tensor:
-    """The numbers of directions that differ from each other, most expensive first."""
+def _apart(directions: Tensor, order: Tensor, alike: float) -> Tensor:
+    """The numbers of directions that are nearer than a cosine ``alike`` to none before them, taken in an order."""
     kept: list[int] = []
-    for i in prices.abs().argsort(descending=True, stable=True).tolist():
-        if not kept or float((directions[kept] @ directions[i]).max()) < ALIKE:
+    for i in order.tolist():
+        if not kept or float((directions[kept] @ directions[i]).max()) < alike:
             kept.append(i)
     return torch.tensor(kept, dtype=torch.int64, device=directions.device)
 
 
 def _merged(directions: Tensor) -> Tensor:
     """One of each set of directions that are almost the same."""
-    kept: list[int] = []
-    for i in range(len(directions)):
-        if not kept or float((directions[kept] @ directions[i]).max()) < TWINS:
-            kept.append(i)
-    return directions[kept]
+    return directions[_apart(directions, torch.arange(len(directions)), TWINS)]
 
 
 def _weighted(program: LeastSquares, patches: Patches, directions: Tensor) -> tuple[Tensor, Tensor]:
