@@ -66,7 +66,8 @@ class OneShots:
         like = ConvexDual(200, settings.kernel_size, strength=1.0)
         whole = stage_program(OneShot(like), self.samples, "data")
         self.beta = settings.fraction * whole.largest_strength
-        self.patches, self.b = whole.K.patches, whole.b  # type: ignore[attr-defined]
+        assert isinstance(whole.K, GatedOperator)  # nothing follows the filters of a one-shot denoiser
+        self.patches, self.b = whole.K.patches, whole.b
 
     def program(self, gates: Tensor) -> LeastSquares:
         return LeastSquares(GatedOperator(self.patches, gates), self.b, self.beta)
