@@ -20,8 +20,10 @@ import torch
 from torch import Tensor
 
 from mrirecon.convex.metric import Metric
+from mrirecon.errors import InputError
 
 SHRINK, GROW, ROOM = 0.8, 1.25, 5.0
+SMALLEST = 1e-30  # of the first step
 
 
 class Loss(Protocol):
@@ -76,17 +78,23 @@ def accelerated(
         return loss.value(r) + beta * float(x.norm(dim=1).sum())
 
     x = z = start
-    rx = rz = K.forward(x) - b
-    lowest, t = objective(x, rx), 1.0
+    rx = rz = K.forward(x).double() - b
+    lowest, t, first = objective(x, rx), 1.0, step
     while True:
         g = K.adjoint(loss.gradient(rz))
         while True:
             new = metric.step(z, g, step, beta)
-            r = K.forward(new) - b
+            # By the difference: its rounding is relative to how far the step is, not to where it is.
+            r = rz + K.forward(new - z)
             bound, excess = metric.inner(new - z, new - z) / (2 * step), loss.excess(r, rz)
             if excess <= bound:
                 break
             step *= SHRINK
+            if not step > SMALLEST * first:
+                raise InputError(
+                    "steps became endlessly short: a patch, a target or a filter is NaN or infinite, or rounding does "
+                    "not allow the accuracy that was asked for; look for such pixels, or use float64"
+                )
         value = objective(new, r)
         if value > lowest and t > 1:  # momentum led uphill: again without it, which cannot fail
             z, rz, t = x, rx, 1.0

@@ -24,7 +24,7 @@ from mrirecon.convex.cones import Cones
 from mrirecon.convex.kept import Kept
 from mrirecon.convex.least_squares import LeastSquares
 from mrirecon.convex.newton import proximal_newton
-from mrirecon.convex.operator import GatedOperator
+from mrirecon.convex.operator import GatedOperator, grown_gram
 from mrirecon.errors import InputError
 
 ROUNDS, INNER = 200, 30
@@ -54,10 +54,9 @@ def solve_cones(
     if not isinstance(K, GatedOperator):
         raise InputError("cone constraints are for one-shot denoisers and proximal-gradient steps, not for MoDL's")
     gates, taps = K.gates.shape
-    everything = torch.arange(gates, device=K.gates.device)
     cones = Cones(K.patches, K.gates)
     kept = Kept(cones, 2 * gates)
-    inner = _Inner(program, K.gram(everything, everything), K.adjoint(b), kept)
+    inner = _Inner(program, K, kept)
     x = torch.zeros(2 * gates, taps, dtype=torch.float64, device=K.gates.device)
     aim, idle = 1e-3, 0
     for _ in range(ROUNDS):
@@ -93,17 +92,21 @@ def solve_cones(
 
 
 class _Inner:
-    """The program of some groups with the constraints that are kept."""
+    """The program of some groups with the constraints that are kept, and the Gram matrix Q of gates that were needed."""
 
-    def __init__(self, program: LeastSquares, Q: Tensor, c: Tensor, kept: Kept) -> None:
-        self.program, self.Q, self.c, self.kept = program, Q, c, kept
-        self.delta = float(torch.einsum("itit->", Q)) / max(1, Q.shape[0] * Q.shape[1])
+    def __init__(self, program: LeastSquares, K: GatedOperator, kept: Kept) -> None:
+        self.program, self.K, self.kept = program, K, kept
+        self.gates, d = torch.zeros(0, dtype=torch.int64, device=K.gates.device), K.gates.shape[1]
+        self.Q = torch.zeros(0, d, 0, d, dtype=torch.float64, device=K.gates.device)
+        self.c = K.adjoint(program.b)
+        self.delta = float(K.moments().trace()) / d
 
     def solved(self, x: Tensor, at: Tensor, tolerance: float) -> Tensor:
         """Filters of groups ``at``, started at x (group, tap)."""
         gates = len(self.c)
         gate, sign = at % gates, torch.where(at < gates, 1.0, -1.0).to(self.Q)
-        Q = self.Q[gate][:, :, gate] * sign[:, None, None, None] * sign[None, None, :, None]
+        place = self._placed(gate)
+        Q = self.Q[place][:, :, place] * sign[:, None, None, None] * sign[None, None, :, None]
         f = _Charged(Q, self.c[gate] * sign[:, None], self.program.bb / 2, self.kept, at, self.delta)
         before = float("inf")
         for _ in range(INNER):
@@ -120,6 +123,16 @@ class _Inner:
             before = broken
         self.delta = f.delta
         return x
+
+    def _placed(self, gate: Tensor) -> Tensor:
+        """Where gates are in Q, which takes those that are not yet."""
+        new = gate.unique()
+        new = new[~torch.isin(new, self.gates)]
+        if len(new):
+            self.Q = grown_gram(self.K, self.Q, self.gates, new)
+            self.gates = torch.cat([self.gates, new])
+        order = self.gates.argsort()
+        return order[torch.searchsorted(self.gates[order], gate)]
 
 
 @dataclass

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from mrirecon.convex.operator import Patches
-from mrirecon.denoisers.gated import gates_of
+from mrirecon.denoisers.gated import GATES, gates_of
 from mrirecon.errors import InputError
 
 Sampling = Literal["normal", "data"]
@@ -72,7 +72,8 @@ def fingerprints(gates: Tensor, patches: Patches) -> Tensor:
     for _, Y in patches:
         weights = torch.randint(1, 2**20, (len(Y), 3), generator=draws).double().to(gates.device)
         weights *= Y.any(1, keepdim=True)  # a patch of zeros opens every gate, and is nothing behind any
-        total += gates_of(Y, gates).double().T @ weights
+        for at in torch.arange(len(gates)).split(GATES):
+            total[at] += gates_of(Y, gates[at]).double().T @ weights
     return total
 
 

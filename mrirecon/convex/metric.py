@@ -94,8 +94,8 @@ class GramMetric:
     def step(self, z: Tensor, g: Tensor, step: float, beta: float) -> Tensor:
         c = self._times(z) - step * g
         least = float((c.reshape(-1) * torch.cholesky_solve(c.reshape(-1, 1), self.factor)[:, 0]).sum()) / 2
-        guess = (z.norm(dim=1) > 0) | (g.norm(dim=1) > 0.9 * beta)
-        return minimise_quadratic(self.Q, c, step * beta, (1 + 1e-6) * least, self.tolerance, guess)
+        guess = (z.norm(dim=1) > 0) | (g.norm(dim=1) > beta)
+        return minimise_quadratic(self.Q, c, step * beta, (1 + 1e-6) * least, self.tolerance, guess, z)
 
     def _times(self, v: Tensor) -> Tensor:
         return (self.Q.reshape(v.numel(), -1) @ v.reshape(-1)).reshape(v.shape)

@@ -88,7 +88,7 @@ def solve(
         proof, gradient = inner.certify(v, at)
         solution = Solution(v, proof)
         report(solution)
-        if proof.gap <= tolerance:
+        if abs(proof.gap) <= tolerance:  # below 0 it is rounding, which must not be larger either
             return solution
         new = _joining(gradient.norm(dim=1), program.beta, inner.groups, at, d)
         if len(new) == 0 and proof.gap >= best / 2:

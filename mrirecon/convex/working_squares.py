@@ -16,13 +16,14 @@ from mrirecon.convex.accelerated import Squares, accelerated
 from mrirecon.convex.certificate import Certificate
 from mrirecon.convex.group_lasso import minimise_quadratic
 from mrirecon.convex.metric import GramMetric, Metric, PatchMetric, guarded, sampled
-from mrirecon.convex.operator import Some
+from mrirecon.convex.operator import Some, grown_gram
 
 if TYPE_CHECKING:
     from mrirecon.convex.least_squares import LeastSquares
 
+JOINING = 10  # groups that join even where the Gram matrix has no room for them
 NEAR = 0.9  # of beta: groups whose gradients are shorter leave where they are zero, to join again if need be
-DENSE = 4000  # variables up to which the Gram matrix pays: 128 MB, and a second to factor on two cores
+DENSE = 8000  # variables up to which the Gram matrix pays: 512 MB, and some seconds to factor on two cores
 PATIENCE = 20  # looks at the gap without a better one by a tenth: rounding, or the error of K, allows no more
 
 
@@ -36,6 +37,7 @@ class SquaresSet:
         self.exact = program.K.exact and self.weights is None
         self.groups = torch.zeros(0, dtype=torch.int64, device=device)
         self.near = torch.zeros(0, dtype=torch.bool, device=device)
+        self.on = self.near
         self.Q: Tensor | None = torch.zeros(0, d, 0, d, dtype=torch.float64, device=device)
         self.c = torch.zeros(0, d, dtype=torch.float64, device=device)
 
@@ -50,19 +52,19 @@ class SquaresSet:
     def join(self, new: Tensor) -> None:
         if len(new) == 0:
             return
+        K, d = self.program.K, self.program.K.gates.shape[1]
+        if self.Q is not None:
+            # Where room for the matrix is short, those that are zero leave, and those that are wanted most come.
+            tight = (int(self.near.sum()) + len(new)) * d > DENSE
+            self.near = self.on if tight else self.near
+            new = new[: max(JOINING, DENSE // d - int(self.near.sum()))]
         self._leave()
-        K, old, d = self.program.K, self.groups, self.program.K.gates.shape[1]
+        old = self.groups
         self.groups = torch.cat([old, new])
         if self.Q is None or len(self.groups) * d > DENSE:
             self.Q = None
             return
-        Q = self.Q.new_empty(len(self.groups), d, len(self.groups), d)
-        was, w = slice(0, len(old)), slice(len(old), None)
-        Q[was, :, was], Q[w, :, w] = self.Q, K.gram(new, new, self.weights)
-        if len(old):
-            cross = K.gram(old, new, self.weights)
-            Q[was, :, w], Q[w, :, was] = cross, cross.permute(2, 3, 0, 1)
-        self.Q = Q
+        self.Q = grown_gram(K, self.Q, old, new, self.weights)
         if self.exact:
             self.c = torch.cat([self.c, K.adjoint(self.program.b, new)])
 
@@ -71,6 +73,7 @@ class SquaresSet:
         if self.Q is not None:
             self.Q, self.c = self.Q[near][:, :, near], self.c[near] if self.exact else self.c
         self.near = near[near]
+        self.on = self.on[near]
 
     def solved(self, v: Tensor, tolerance: float) -> Tensor:
         """Filters of all groups that are the working set's solution; ``v`` is where iterations start."""
@@ -82,7 +85,8 @@ class SquaresSet:
             gradient = (self.Q.reshape(x.numel(), -1) @ x.reshape(-1)).reshape(x.shape) - self.c
         else:
             x, gradient = self._iterated(start, tolerance)
-        self.near = x.any(1) | (gradient.norm(dim=1) > NEAR * program.beta)
+        self.on = x.any(1)
+        self.near = self.on | (gradient.norm(dim=1) > NEAR * program.beta)
         out[self.groups] = x
         return out
 
