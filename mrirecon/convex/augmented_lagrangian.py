@@ -92,7 +92,7 @@ def solve_cones(
 
 
 class _Inner:
-    """The program of some groups with the constraints that are kept, and the Gram matrix Q of gates that were needed."""
+    """The program of some groups with the constraints that are kept; Q is the Gram matrix of gates that were needed."""
 
     def __init__(self, program: LeastSquares, K: GatedOperator, kept: Kept) -> None:
         self.program, self.K, self.kept = program, K, kept

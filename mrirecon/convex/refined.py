@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 
 MOST, HALVINGS = 8, 4
-PATIENCE = 2  # steps without a gap that is smaller by a half, not counting those with which groups came or went
+PATIENCE = 3  # steps without a gap that is smaller by a half
 ENOUGH = 1e-4  # of the decrease that a step promises
+SHORT = 0.02  # length relative to the longest below which groups go where no step helps
 FIRST = 1e-3  # length of a group that comes, relative to the longest: its first step gives it its own
 
 
@@ -41,11 +42,14 @@ def refined(
         at = v.any(1).nonzero()[:, 0]
         step, failed = _step(v[at], Q[at][:, :, at], c[at], beta)
         if failed:
-            break
-        changed = come or not bool(step.any(1).all())
+            short = (lengths > 0) & (lengths < SHORT * lengths.max())
+            if not bool(short.any()):
+                break
+            v = torch.where(short | comes, 0.0, v)  # near zero the objective bends too much; they come if need be
+            continue
         v = torch.zeros_like(v).index_copy(0, at, step)
         now = gap(v)
-        since = 0 if now < least / 2 else since + (not changed)
+        since = 0 if now < least / 2 else since + 1
         if now < least:
             best, least = v, now
         if since == PATIENCE:

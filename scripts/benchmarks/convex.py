@@ -13,7 +13,7 @@ strength, and a side that has failed is not either. ``reached`` is the least dis
 iterations are rounds, and ``passes`` counts K and its transpose over all patches and gates. Variants are: of pyscnn
 single and double precision, numpy or torch behind it, and its momentum with the package's restarts or without any; of
 Clarabel the program as it stands or a quadratic with the Gram matrix, four tolerances and two ways to factor; of Adam,
-which gets 30 seconds, the rate. The ReLU network of as many neurons with weight decay is another program, which is not
+which gets 20 seconds, the rate. The ReLU network of as many neurons with weight decay is another program, which is not
 convex; ``reached`` is the distance of its own objective from the same reference. As it also learns where it opens, that
 may be negative.
 

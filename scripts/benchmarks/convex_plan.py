@@ -48,8 +48,8 @@ SIDES = (
         },
         patience=1.0,
     ),
-    Side("Adam", "convex_sides", "adam", RATES, seconds=30.0, most=5000),
-    Side("Adam, ReLU network", "convex_sides", "adam_relu", RATES, seconds=30.0, most=5000, other=True),
+    Side("Adam", "convex_sides", "adam", RATES, seconds=20.0, most=5000),
+    Side("Adam, ReLU network", "convex_sides", "adam_relu", RATES, seconds=20.0, most=5000, other=True),
 )
 
 
@@ -68,7 +68,11 @@ class Plan:
         Size(20_000, 5, 500, 0.1),
         Size(50_000, 5, 1000, 0.1),
     )
-    beyond: Sequence[Size] = (Size(100_000, 7, 1000, 0.1), Size(200_000, 7, 2000, 0.1))
+    beyond: Sequence[Size] = (
+        Size(100_000, 7, 1000, 0.1),
+        Size(200_000, 7, 2000, 0.3),
+        Size(200_000, 7, 2000, 0.1),
+    )
     passes: Sequence[Size] = tuple(
         Size(patches, 7, gates, 0.1)
         for patches, gates in ((50_000, 1000), (100_000, 1000), (200_000, 1000), (100_000, 500), (100_000, 2000))
