@@ -81,6 +81,8 @@ def load_weights(net: nn.Module, path: Path) -> None:
 def check_resumable(path: Path) -> None:
     """Raises InputError for a checkpoint that training cannot go on from, since it holds no more than weights."""
     found = read(path)
+    if "convex" in found:
+        raise InputError(f"{path} is of `mrirecon convex-fit`; go on with `mrirecon convex-fit --resume`")
     missing = [key for key in TRAINING if key not in found]
     if missing:
         raise InputError(

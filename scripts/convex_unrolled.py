@@ -108,7 +108,7 @@ class Networks:
 
     def _convex(self, name: str, strength: float, seed: int) -> Line:
         run = self._solved(f"unrolled | {name} | {seed}", name, strength, seed, self.settings.steps)
-        stages = json.loads((run / "certificates.json").read_text())
+        stages = json.loads((run / "certificates.json").read_text())["stages"]
         net = load(run).net
         used = sum(stage["active"] for stage in stages) * self.settings.kernel_size**2
         return {"strength": strength, "stages": stages, "weights": used, "scores": self._scores(net)}

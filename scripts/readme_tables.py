@@ -172,8 +172,8 @@ def convex(report: dict) -> str:
     sides = [side for side in dict.fromkeys(r["side"] for r in rows) if side != "mrirecon"]
     of = {(r["patches"], r["kernel"], r["gates"], r["fraction"], r["side"]): r for r in rows}
     lines = [
-        f"| patches | gates | strength | active | mrirecon | its certificate | passes | {' | '.join(sides)} |",
-        "|---" * (7 + len(sides)) + "|",
+        f"| patches | gates | strength | active | mrirecon | its certificate | rounds | passes | {' | '.join(sides)} |",
+        "|---" * (8 + len(sides)) + "|",
     ]
     for r in rows:
         if r["side"] == "mrirecon":
@@ -181,6 +181,7 @@ def convex(report: dict) -> str:
             cells = [f"{size[0]:,} of {size[1]}x{size[1]}", f"{size[2]:,}", f"{size[3]:g}", r["active"], taken(r)]
             cells += [
                 f"{r['certified_s']:.2g} s" if r["certified_s"] else "",
+                r["iterations"],
                 f"{r['passes']:.0f}" if r["passes"] else "",
             ]
             cells += [taken(of[*size, side]) if (*size, side) in of else "" for side in sides]

@@ -94,6 +94,8 @@ def main(name: str, argv: Sequence[str]) -> int:
     if not 0 <= options.seed_everything < 2**32:
         raise InputError(f"--seed_everything {options.seed_everything}; expected a whole number from 0 to 4294967295")
     configs = [read_card(card) for card in options.config]
+    if asked == "convex-fit" and options.ckpt_path is not None:
+        raise InputError("convex-fit goes on from a run folder alone: use --run FOLDER --resume")
     if asked == "fit" and any("convex" in yaml.safe_load(config) for config in configs):
         raise InputError("these cards set convex.*, which is for `mrirecon convex-fit`; leave train/convex out for fit")
     # One device: several need a strategy that greedy training can use, and Lightning would take all it finds.
@@ -107,6 +109,8 @@ def main(name: str, argv: Sequence[str]) -> int:
         last = run / "checkpoints" / checkpoint.LAST
         if options.resume == "yes" or (options.resume == "auto" and last.is_file()):
             configs = [saved_config(run), *configs]
+            if asked == "fit" and "convex" in yaml.safe_load(configs[0]):
+                raise InputError(f"{run} is of `mrirecon convex-fit`; go on with `mrirecon convex-fit --resume`")
         if not any(word.startswith("--print_config") for word in settings):
             goes_on = options.resume == "auto" and last.is_file()
             start = last if goes_on else options.ckpt_path or resume_from(run, options.resume)
@@ -168,7 +172,7 @@ def main(name: str, argv: Sequence[str]) -> int:
             last = run / "checkpoints" / checkpoint.LAST
             saved = f"; add --resume to go on from {last}" if last.exists() else ", before anything was saved"
         if getattr(rank_zero_only, "rank", 0) == 0:
-            print(f"mrirecon {name}: stopped by a signal{saved}", file=sys.stderr)
+            print(f"mrirecon {asked}: stopped by a signal{saved}", file=sys.stderr)
         return 143
     except SystemExit as stop:
         if stop.code == 1:  # how Lightning ends after Ctrl-C; unusable words end with 2

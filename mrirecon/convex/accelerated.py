@@ -69,7 +69,8 @@ class Iterate:
 def accelerated(
     K: Linear, b: Tensor, loss: Loss, beta: float, start: Tensor, metric: Metric, step: float = 1.0
 ) -> Iterator[Iterate]:
-    """Iterates without end, each of a lower objective than the last: the caller looks at certificates and stops.
+    """Iterates without end, each of a lower objective than the last, but for rounding and for the accuracy of the
+    metric's steps: the caller looks at certificates and stops.
 
     start: (group, tap), double precision. step: the first one tried.
     """
@@ -84,7 +85,8 @@ def accelerated(
         g = K.adjoint(loss.gradient(rz))
         while True:
             new = metric.step(z, g, step, beta)
-            # By the difference: its rounding is relative to how far the step is, not to where it is.
+            # By the difference: its rounding is relative to how far the step is, not to where it is. What adds up over
+            # many steps is in double precision.
             r = rz + K.forward(new - z)
             bound, excess = metric.inner(new - z, new - z) / (2 * step), loss.excess(r, rz)
             if excess <= bound:
@@ -96,7 +98,7 @@ def accelerated(
                     "not allow the accuracy that was asked for; look for such pixels, or use float64"
                 )
         value = objective(new, r)
-        if value > lowest and t > 1:  # momentum led uphill: again without it, which cannot fail
+        if value > lowest and t > 1:  # momentum led uphill: again without it
             z, rz, t = x, rx, 1.0
             continue
         restart = metric.inner(z - new, new - x) > 0

@@ -21,10 +21,12 @@ from torch import Tensor
 
 from mrirecon.convex.certificate import Certificate
 from mrirecon.convex.cones import Cones
+from mrirecon.convex.groups import grown_gram, times
 from mrirecon.convex.kept import Kept
 from mrirecon.convex.least_squares import LeastSquares
 from mrirecon.convex.newton import proximal_newton
-from mrirecon.convex.operator import GatedOperator, grown_gram
+from mrirecon.convex.operator import GatedOperator
+from mrirecon.convex.program import dot
 from mrirecon.errors import InputError
 
 ROUNDS, INNER = 200, 30
@@ -37,11 +39,16 @@ SHORT, CHEAP = 0.01, 0.99
 
 @dataclass(frozen=True)
 class ConeSolution:
-    """Filters w and z (gate, tap) in double precision, zero where a group is not active, and what they are worth."""
+    """Filters w and z (gate, tap) in double precision, zero where a group is not active, and what they are worth.
+
+    network: the objective of the ReLU network they are mapped to, which is the certificate's primal value but for the
+        violation of constraints.
+    """
 
     w: Tensor
     z: Tensor
     certificate: Certificate
+    network: float
 
 
 def solve_cones(
@@ -49,7 +56,13 @@ def solve_cones(
     tolerance: float = 1e-5,
     report: Callable[[Certificate], object] = lambda certificate: None,
 ) -> ConeSolution:
-    """Filters whose certificate has a gap, and a violation, of at most ``tolerance``."""
+    """Filters whose certificate has a gap, and a violation, of at most ``tolerance``.
+
+    Filters that break constraints a little may have an objective below the least of those that keep them. So the ReLU
+    network they are mapped to, which breaks none, must have the same objective, to ``tolerance`` too.
+
+    Raises InputError for MoDL's programs, and where rounding or slow progress keeps these above the tolerance.
+    """
     K, b, beta = program.K, program.b, program.beta
     if not isinstance(K, GatedOperator):
         raise InputError("cone constraints are for one-shot denoisers and proximal-gradient steps, not for MoDL's")
@@ -65,12 +78,15 @@ def solve_cones(
         gradient = K.adjoint(r)
         gradient = torch.cat([gradient, -gradient])
         gradient = -kept.priced(-gradient, torch.arange(2 * gates, device=x.device), beta)
-        proof = replace(program.worth(x, gradient, r), violation=float(cones.violation(x).max()))
+        proof = replace(program.worth(x, gradient, r), violation=cones.violation(x))
         report(proof)
+        off = cones.rectified(w, z) - b
+        network = dot(off, off) / 2 + beta * float(x.norm(dim=1).sum())
+        apart = abs(network - proof.primal) / max(proof.primal, 1e-300)
         lengths, prices = x.norm(dim=1), gradient.norm(dim=1)
         spare = (lengths > 0) & (lengths < SHORT * lengths.max()) & (prices < CHEAP * beta)
-        if abs(proof.gap) <= tolerance and proof.violation <= tolerance and not bool(spare.any()):
-            return ConeSolution(w, z, proof)
+        if max(abs(proof.gap), proof.violation, apart) <= tolerance and not bool(spare.any()):
+            return ConeSolution(w, z, proof, network)
         on = (lengths > 0) & ~spare
         wanted = torch.where(on, 0.0, prices)
         new = wanted.argsort(descending=True, stable=True)[: max(JOINING, int(on.sum()))]
@@ -79,7 +95,7 @@ def solve_cones(
         # While groups or constraints are missing, more accuracy would be lost on the wrong ones; then each round asks
         # for more.
         missing = bool(kept.join(x[at], at).any()) or bool((lengths[at] == 0).any())
-        usual = max(0.1 * tolerance, min(1e-3, 0.03 * max(abs(proof.gap), proof.violation)))
+        usual = max(0.1 * tolerance, min(1e-3, 0.03 * max(abs(proof.gap), proof.violation, apart)))
         aim = usual if missing else max(min(usual, aim / 10), LEAST)
         idle += aim == LEAST
         if idle > IDLE:
@@ -87,7 +103,8 @@ def solve_cones(
         x = torch.zeros_like(x).index_copy(0, at, inner.solved(x[at], at, aim))
     raise InputError(
         f"the constrained program came to a relative gap of {proof.gap:.1e} and a violation of {proof.violation:.1e}, "
-        f"{tolerance:.1e} was asked for; use double precision, or ask for a larger tolerance"
+        f"with a ReLU network whose objective is off by {apart:.1e}; {tolerance:.1e} was asked for; use double "
+        "precision, or ask for a larger tolerance"
     )
 
 
@@ -147,15 +164,12 @@ class _Charged:
     delta: float
 
     def value(self, x: Tensor) -> float:
-        quadratic = float((x * (self._times(x) / 2 - self.c)).sum()) + self.constant
+        quadratic = float((x * (times(self.Q, x) / 2 - self.c)).sum()) + self.constant
         return quadratic + self.delta / 2 * float(self.kept.lack(x, self.at, self.delta).square().sum())
 
     def derivatives(self, x: Tensor) -> tuple[Tensor, Tensor]:
         lack, C = self.kept.lack(x, self.at, self.delta), self.kept.rows[self.at]
-        g = self._times(x) - self.c - self.delta * (lack[:, None, :] @ C)[:, 0]
+        g = times(self.Q, x) - self.c - self.delta * (lack[:, None, :] @ C)[:, 0]
         H, own = self.Q.clone(), torch.arange(len(x), device=x.device)
         H[own, :, own] += self.delta * (C.mT @ ((lack > 0)[:, :, None] * C))
         return g, H
-
-    def _times(self, x: Tensor) -> Tensor:
-        return (self.Q.reshape(x.numel(), -1) @ x.reshape(-1)).reshape(x.shape)

@@ -8,7 +8,7 @@ F(v) >= G(theta) for any two such points, so their difference bounds how far F(v
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from math import isfinite
 
 import torch
@@ -36,6 +36,10 @@ class Certificate:
     active: int
     groups: int
 
+    def of(self, primal: float) -> Certificate:
+        """The same with the objective of these filters after rounding; the bound is that of all."""
+        return replace(self, primal=primal, gap=relative_gap(primal, self.dual))
+
     def as_dict(self) -> dict[str, float]:
         return asdict(self)
 
@@ -45,6 +49,11 @@ class Certificate:
             f"objective {self.primal:.6g}, relative duality gap {self.gap:.1e}{violated}, "
             f"{self.active} of {self.groups} groups active"
         )
+
+
+def relative_gap(primal: float, dual: float) -> float:
+    """(primal - dual) / primal, and 0 where nothing is left to gain."""
+    return (primal - dual) / primal if primal > 0 else 0.0
 
 
 def certificate_of(primal: float, dual: float, v: Tensor, gradient: Tensor, beta: float) -> Certificate:
@@ -64,7 +73,7 @@ def certificate_of(primal: float, dual: float, v: Tensor, gradient: Tensor, beta
     return Certificate(
         primal=primal,
         dual=dual,
-        gap=(primal - dual) / primal if primal > 0 else 0.0,
+        gap=relative_gap(primal, dual),
         subgradient=float((inside.square().sum() + outside.square().sum()).sqrt()),
         violation=0.0,
         active=int(on.sum()),

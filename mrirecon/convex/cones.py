@@ -70,13 +70,20 @@ class Cones:
             numbers, rows = numbers.gather(1, place), rows.gather(1, place[:, :, None].expand(-1, -1, x.shape[1]))
         return numbers, rows, values
 
-    def violation(self, x: Tensor) -> Tensor:
-        """||(-(2 D - I) Y x)_+|| of each group, relative to the largest ||Y x|| of any; 0 to 1."""
+    def violation(self, x: Tensor) -> float:
+        """||(-(2 D - I) Y x)_+|| of all groups together, relative to the largest ||Y x|| of any."""
         below, total = (torch.zeros_like(x[:, 0], dtype=torch.float64) for _ in range(2))
         for _, _, _, values in self.values(x):
             below += (-values).clamp_min(0).double().square().sum(1)
             total += values.double().square().sum(1)
-        return (below / total.max().clamp_min(1e-300)).sqrt()
+        return float((below.sum() / total.max().clamp_min(1e-300)).sqrt())
+
+    def rectified(self, w: Tensor, z: Tensor) -> Tensor:
+        """What the ReLU network of filters w and z (gate, tap) gives, sum_i relu(Y w_i) - relu(Y z_i), (n,)."""
+        on_w, on_z = w.any(1), z.any(1)
+        layer = torch.cat([w[on_w], z[on_z]]).to(self.u)
+        signs = torch.cat([torch.ones(int(on_w.sum())), -torch.ones(int(on_z.sum()))]).to(self.u)
+        return torch.cat([(Y @ layer.T).relu() @ signs for _, Y in self.patches])
 
     def values(self, x: Tensor) -> Iterator[tuple[slice, Tensor, Tensor, Tensor]]:
         """Block by block: samples, patches, their signs (group, sample), and (2 D - I) Y x, (group, sample)."""

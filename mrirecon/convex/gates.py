@@ -90,5 +90,7 @@ def _spread(patches: Patches, taps: int) -> Tensor:
     moments = torch.zeros(taps, taps, dtype=torch.float64)
     for _, Y in patches:
         moments += (Y.T @ Y).double().cpu()
+    if not bool(torch.isfinite(moments).all()):
+        raise InputError("squares of the patches are not finite; look for such pixels, or use a smaller step_size")
     m, vectors = torch.linalg.eigh(moments)
     return (vectors * m.clamp_min(1e-6 * m[-1]).rsqrt()) @ vectors.T

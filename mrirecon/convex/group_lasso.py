@@ -15,6 +15,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from mrirecon.convex.certificate import relative_gap
+from mrirecon.convex.groups import cut, times
 from mrirecon.convex.refined import refined
 from mrirecon.convex.second_order import Centring, longest
 from mrirecon.errors import InputError
@@ -59,22 +61,22 @@ def minimise_quadratic(
     on = torch.ones_like(c[:, 0], dtype=torch.bool) if guess is None else guess.clone()
     while True:
         v, y, gap = _solved_on(on, Q, c, beta, constant, tolerance / 2)
-        wanted = ~on & (_gradient(v, Q, c).norm(dim=1) > beta)
+        wanted = ~on & ((times(Q, v) - c).norm(dim=1) > beta)
         if gap <= tolerance or not bool(wanted.any()):
             break
         if tolerance <= SHARP:  # often a few are missing, which Newton steps add
-            sparse, reached = refined(_cut(v, y, beta, 1.0), Q, c, beta, gap_of, tolerance)
+            sparse, reached = refined(cut(v, y, beta, 1.0), Q, c, beta, gap_of, tolerance)
             if reached <= tolerance:
                 return sparse
         on |= wanted
     if gap > 10 * tolerance:
         raise InputError(
             f"the program of {len(c)} groups was solved to a relative gap of {gap:.1e} and no further, {tolerance:.1e} "
-            "was asked for; rounding does not allow it: ask for a larger tolerance or use a larger strength"
+            "was asked for; rounding does not allow it: use double precision, a larger tolerance, or a larger strength"
         )
     enough = max(tolerance, 2 * gap)
     for least in (1.0, 1e-2, 1e-4):
-        fewer = _cut(v, y, beta, least)
+        fewer = cut(v, y, beta, least)
         if bool((fewer.any(1) == on).all()):
             break
         sparse, reached = refined(fewer, Q, c, beta, gap_of, enough) if gap <= SHARP else (fewer, float("inf"))
@@ -83,13 +85,6 @@ def minimise_quadratic(
         if reached <= enough:
             return sparse
     return v
-
-
-def _cut(v: Tensor, y: Tensor, beta: float, least: float) -> Tensor:
-    """v without groups that are likely zero at the minimum: much nearer to that than y is to the length beta."""
-    norms = v.norm(dim=1)
-    odds = norms / norms.max().clamp_min(1e-300) / (1 - y.norm(dim=1) / beta)
-    return torch.where((odds >= least)[:, None], v, 0.0)
 
 
 def _solved_on(
@@ -130,11 +125,7 @@ def _central_path(Q: Tensor, c: Tensor, beta: float, constant: float, tolerance:
 
 
 def _gap(v: Tensor, Q: Tensor, c: Tensor, beta: float, constant: float) -> float:
-    return relative_gap(v, _gradient(v, Q, c) + c, c, beta, constant)
-
-
-def _gradient(v: Tensor, Q: Tensor, c: Tensor) -> Tensor:
-    return (Q.reshape(c.numel(), -1) @ v.reshape(-1)).reshape(c.shape) - c
+    return quadratic_gap(v, times(Q, v), c, beta, constant)
 
 
 class _Newton:
@@ -158,8 +149,8 @@ class _Newton:
         return self.cones.completed(aim, dv.reshape(right.shape), dy)
 
 
-def relative_gap(v: Tensor, Qv: Tensor, c: Tensor, beta: float, constant: float) -> float:
-    """(primal - dual) / primal of a least-squares problem with 1/2 ||b||^2 = constant.
+def quadratic_gap(v: Tensor, Qv: Tensor, c: Tensor, beta: float, constant: float) -> float:
+    """The relative duality gap of a least-squares problem with 1/2 ||b||^2 = constant.
 
     The dual point is the residual r, scaled to fit: -1/2 ||s r||^2 - s <r, b> with ||s A_i^T r|| <= beta.
     """
@@ -168,4 +159,4 @@ def relative_gap(v: Tensor, Qv: Tensor, c: Tensor, beta: float, constant: float)
     largest = float((Qv - c).norm(dim=1).max())
     s = min(max(-rb / rr, -beta / largest), beta / largest) if rr > 0 and largest > 0 else 0.0
     primal = rr / 2 + beta * float(v.norm(dim=1).sum())
-    return (primal + s * s * rr / 2 + s * rb) / primal if primal > 0 else 0.0
+    return relative_gap(primal, -s * s * rr / 2 - s * rb)

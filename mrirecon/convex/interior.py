@@ -28,7 +28,7 @@ ITERATIONS, RESIDUAL = 40, 1e-3  # of conjugate gradients
 
 
 class Gated(Protocol):
-    """K of the groups, as :class:`mrirecon.convex.operator.Some` is; dtype: of its passes over the data."""
+    """K of the groups, as :class:`mrirecon.convex.groups.Some` is; dtype: of its passes over the data."""
 
     @property
     def dtype(self) -> torch.dtype: ...

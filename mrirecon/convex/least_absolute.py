@@ -15,26 +15,12 @@ import torch
 from torch import Tensor
 
 from mrirecon.convex.certificate import Certificate, certificate_of
-from mrirecon.convex.operator import Operator
-from mrirecon.convex.program import check_program, dot, gradient_error, widest
+from mrirecon.convex.program import Stated, dot, gradient_error
 from mrirecon.convex.working_absolute import AbsoluteSet
 
 
-class LeastAbsolute:
-    """The program, with b (n,) of the type and on the device of K's gates.
-
-    target_error: bound of ||b - what it stands for||, where b itself was computed with a tolerance.
-
-    Raises InputError for targets that do not fit K, and for a strength without a certificate.
-    """
-
-    def __init__(self, K: Operator, b: Tensor, beta: float, target_error: float = 0.0) -> None:
-        check_program(K, b, beta)
-        self.K, self.b, self.beta, self.target_error = K, b, beta, target_error
-
-    def at(self, beta: float) -> LeastAbsolute:
-        """The same program with another strength."""
-        return LeastAbsolute(self.K, self.b, beta, self.target_error)
+class LeastAbsolute(Stated):
+    """The program; its parts as :class:`Stated` has them."""
 
     @cached_property
     def largest_strength(self) -> float:
@@ -45,13 +31,8 @@ class LeastAbsolute:
         return float(self.K.adjoint(self.b.sign()).norm(dim=1).max())
 
     @cached_property
-    def widest(self) -> float:
-        """||K_i||, at most, for the error of gradients."""
-        return widest(self.K)
-
-    @cached_property
     def leverages(self) -> Tensor:
-        """||y_p||^2 of every patch, (n,)."""
+        """Of every patch, (n,), as :meth:`Operator.leverages` has them."""
         return self.K.leverages()
 
     memory = staticmethod(AbsoluteSet.memory)
@@ -70,6 +51,16 @@ class LeastAbsolute:
         gradient = self.K.adjoint(theta)
         return self.worth(v, gradient, r, theta), gradient
 
+    def objective(self, v: Tensor) -> float:
+        """F(v) of filters (gate, tap) in double precision, as certificates have it, with errors of K and b."""
+        r = self.residual(v)
+        return _sum(r.abs()) + self._error(r) + self.beta * float(v.norm(dim=1).sum())
+
+    def _error(self, r: Tensor) -> float:
+        """Of the sum of a residual's absolute values."""
+        error = self.target_error + self.K.error * (dot(r, r) ** 0.5 + dot(self.b, self.b) ** 0.5)
+        return float(len(r) ** 0.5 * error)
+
     def worth(self, v: Tensor, gradient: Tensor, r: Tensor, theta: Tensor) -> Certificate:
         """The certificate of filters v (group, tap) with residual r, and of multipliers with their groups' K^T theta.
 
@@ -77,13 +68,12 @@ class LeastAbsolute:
         in the dual value.
         """
         size, error = dot(theta, theta) ** 0.5, self.K.error
-        residual_error = self.target_error + error * (dot(r, r) ** 0.5 + dot(self.b, self.b) ** 0.5)
         largest = float(gradient.norm(dim=1).max())
         if error:
             largest += gradient_error(self.K, self.widest, size)
         value = -dot(theta, self.b) - size * self.target_error
         s = min(1 / max(float(theta.abs().max()), 1e-300), self.beta / max(largest, 1e-300))
-        primal = _sum(r.abs()) + len(r) ** 0.5 * residual_error + self.beta * float(v.norm(dim=1).sum())
+        primal = _sum(r.abs()) + self._error(r) + self.beta * float(v.norm(dim=1).sum())
         return certificate_of(primal, max(s * value, 0.0), v, gradient, self.beta)
 
 

@@ -13,37 +13,22 @@ from functools import cached_property
 from torch import Tensor
 
 from mrirecon.convex.certificate import Certificate, certificate_of
-from mrirecon.convex.operator import Operator
-from mrirecon.convex.program import check_program, dot, gradient_error, widest
+from mrirecon.convex.program import Stated, dot, gradient_error
 from mrirecon.convex.working_squares import SquaresSet
 
 
-class LeastSquares:
-    """The program, with b (n,) of the type and on the device of K's gates.
+class LeastSquares(Stated):
+    """The program; its parts as :class:`Stated` has them."""
 
-    target_error: bound of ||b - what it stands for||, where b itself was computed with a tolerance.
-
-    Raises InputError for targets that do not fit K, and for a strength without a certificate.
-    """
-
-    def __init__(self, K: Operator, b: Tensor, beta: float, target_error: float = 0.0) -> None:
-        check_program(K, b, beta)
-        self.K, self.b, self.beta, self.target_error = K, b, beta, target_error
-        self.bb = dot(b, b)
-
-    def at(self, beta: float) -> LeastSquares:
-        """The same program with another strength."""
-        return LeastSquares(self.K, self.b, beta, self.target_error)
+    @cached_property
+    def bb(self) -> float:
+        """||b||^2"""
+        return dot(self.b, self.b)
 
     @cached_property
     def largest_strength(self) -> float:
         """The strength from which on all filters are zero at the minimum, max_i ||K_i^T b||."""
         return float(self.K.adjoint(self.b).norm(dim=1).max())
-
-    @cached_property
-    def widest(self) -> float:
-        """||K_i||, at most, for the error of gradients."""
-        return widest(self.K)
 
     memory = staticmethod(SquaresSet.memory)
 
@@ -57,19 +42,28 @@ class LeastSquares:
         gradient = self.K.adjoint(r)
         return self.worth(v, gradient, r), gradient
 
+    def objective(self, v: Tensor) -> float:
+        """F(v) of filters (gate, tap) in double precision, as certificates have it, with errors of K and b."""
+        r = self.residual(v)
+        size = dot(r, r) ** 0.5
+        return (size + self._error(size)) ** 2 / 2 + self.beta * float(v.norm(dim=1).sum())
+
+    def _error(self, size: float) -> float:
+        """Of a residual of that length."""
+        return self.target_error + self.K.error * (size + self.bb**0.5)
+
     def worth(self, v: Tensor, gradient: Tensor, r: Tensor) -> Certificate:
         """The certificate of filters v (group, tap) with their residual r, and with gradients K^T r of their groups.
 
         Errors of K and b count against the solution, in the primal and in the dual value.
         """
         rr, rb, size = dot(r, r), dot(r, self.b), dot(r, r) ** 0.5
-        residual_error = self.target_error + self.K.error * (size + self.bb**0.5)
         largest = float(gradient.norm(dim=1).max())
         if self.K.error:
             largest += gradient_error(self.K, self.widest, size)
         s = -rb / rr if rr > 0 else 0.0
         if largest > 0:
             s = min(max(s, -self.beta / largest), self.beta / largest)
-        primal = (size + residual_error) ** 2 / 2 + self.beta * float(v.norm(dim=1).sum())
+        primal = (size + self._error(size)) ** 2 / 2 + self.beta * float(v.norm(dim=1).sum())
         dual = -s * s * rr / 2 - s * rb - abs(s) * size * self.target_error
         return certificate_of(primal, dual, v, gradient, self.beta)

@@ -15,11 +15,14 @@ import torch
 from torch import Tensor
 
 from mrirecon.convex.group_lasso import minimise_quadratic
+from mrirecon.convex.groups import times
 from mrirecon.convex.operator import Operator
+from mrirecon.errors import InputError
 
 HALVINGS = 60
 SAMPLED = 40_000  # samples from which the Gram matrix of more than twice as many is estimated, to serve as a metric
 GUARD = 0.01
+RIDGES = (1e-10, 1e-8, 1e-6, 1e-4)  # of the mean diagonal
 
 
 class Metric(Protocol):
@@ -85,20 +88,23 @@ class GramMetric:
     def __init__(self, Q: Tensor, tolerance: float = 1e-9) -> None:
         self.Q, self.tolerance = Q, tolerance
         matrix = Q.reshape(Q.shape[0] * Q.shape[1], -1)
-        ridge = 1e-10 * matrix.diagonal().mean() * torch.eye(len(matrix)).to(Q)
-        self.factor = torch.linalg.cholesky(matrix + ridge)
+        # Of smooth images some directions are hardly there, and rounding of single precision may turn their sign.
+        for ridge in RIDGES:
+            raised = matrix + ridge * matrix.diagonal().mean() * torch.eye(len(matrix)).to(Q)
+            self.factor, failed = torch.linalg.cholesky_ex(raised)
+            if not bool(failed):
+                self.Q = raised.reshape(Q.shape)
+                return
+        raise InputError("the patches are so much alike that rounding hides how they differ; use double precision")
 
     def inner(self, a: Tensor, b: Tensor) -> float:
-        return float((a * self._times(b)).sum())
+        return float((a * times(self.Q, b)).sum())
 
     def step(self, z: Tensor, g: Tensor, step: float, beta: float) -> Tensor:
-        c = self._times(z) - step * g
+        c = times(self.Q, z) - step * g
         least = float((c.reshape(-1) * torch.cholesky_solve(c.reshape(-1, 1), self.factor)[:, 0]).sum()) / 2
         guess = (z.norm(dim=1) > 0) | (g.norm(dim=1) > beta)
         return minimise_quadratic(self.Q, c, step * beta, (1 + 1e-6) * least, self.tolerance, guess, z)
-
-    def _times(self, v: Tensor) -> Tensor:
-        return (self.Q.reshape(v.numel(), -1) @ v.reshape(-1)).reshape(v.shape)
 
 
 def sampled(K: Operator) -> Tensor | None:

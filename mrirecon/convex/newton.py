@@ -13,6 +13,7 @@ from typing import Protocol
 from torch import Tensor
 
 from mrirecon.convex.group_lasso import minimise_quadratic
+from mrirecon.convex.groups import times
 
 STEPS, ENOUGH = 50, 1e-4
 
@@ -34,8 +35,7 @@ def proximal_newton(f: Smooth, beta: float, start: Tensor, tolerance: float) -> 
     value, cost = f.value(v), penalty(v)
     for _ in range(STEPS):
         g, H = f.derivatives(v)
-        w, d = v.shape
-        Hv = (H.reshape(w * d, w * d) @ v.reshape(-1)).reshape(w, d)
+        Hv = times(H, v)
         # What makes the model 0 or more: it is f(v) at v, and f is a sum of squares.
         offset = max(value - float((g * v).sum()) + float((v * Hv).sum()) / 2, 1e-3 * (value + cost))
         aim = minimise_quadratic(H, Hv - g, beta, offset, 0.1 * tolerance)

@@ -93,27 +93,6 @@ class Operator(Protocol):
 
 
 @dataclass(frozen=True)
-class Some:
-    """K of a few groups."""
-
-    K: Operator
-    at: Tensor
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return self.K.gates.dtype
-
-    def forward(self, v: Tensor) -> Tensor:
-        return self.K.forward(v, self.at)
-
-    def adjoint(self, q: Tensor) -> Tensor:
-        return self.K.adjoint(q, self.at)
-
-    def gram(self, weights: Tensor | None = None) -> Tensor:
-        return self.K.gram(self.at, self.at, weights)
-
-
-@dataclass(frozen=True)
 class GatedOperator:
     """K, with patches and gates (gate, tap) of one type and device."""
 
@@ -201,15 +180,3 @@ class GatedOperator:
 def _joined(held: list[tuple[Tensor, Tensor]], most: int) -> Iterator[tuple[Tensor, Tensor]]:
     Y, w = (torch.cat(parts) for parts in zip(*held, strict=True))
     return zip(Y.split(most), w.split(most), strict=True)
-
-
-def grown_gram(K: Operator, Q: Tensor, old: Tensor, new: Tensor, weights: Tensor | None = None) -> Tensor:
-    """The Gram matrix of groups ``old``, which is Q, with groups ``new`` behind them; (gate, tap, gate, tap)."""
-    d = Q.shape[1]
-    out = Q.new_empty(len(old) + len(new), d, len(old) + len(new), d)
-    was, w = slice(0, len(old)), slice(len(old), None)
-    out[was, :, was], out[w, :, w] = Q, K.gram(new, new, weights)
-    if len(old):
-        cross = K.gram(old, new, weights)
-        out[was, :, w], out[w, :, was] = cross, cross.permute(2, 3, 0, 1)
-    return out

@@ -1,8 +1,10 @@
-"""What programs of both losses share: what they refuse, and what they measure."""
+"""What programs of both losses share: what they are made of, what they refuse, and what they measure."""
 
 from __future__ import annotations
 
+from functools import cached_property
 from math import isfinite
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -11,19 +13,41 @@ from mrirecon.convex.operator import Operator
 from mrirecon.errors import InputError
 
 
-def check_program(K: Operator, b: Tensor, beta: float) -> None:
-    """Raises InputError for targets that do not fit K, and for a strength without a certificate."""
-    if b.shape != (K.n,):
-        raise InputError(f"targets of shape {tuple(b.shape)} for {K.n} patches; expected one for each")
-    if not bool(torch.isfinite(b).all()):
-        raise InputError("a target is not finite; the program has no solution")
-    if not (isfinite(beta) and beta > 0):
-        raise InputError(f"strength {beta}: a certificate needs a number above 0, such as 1e-4")
+class Stated:
+    """K, b (n,) of the type and on the device of K's gates, and the strength beta.
 
+    target_error: bound of ||b - what it stands for||, where b itself was computed with a tolerance.
 
-def widest(K: Operator) -> float:
-    """||K_i||, at most, of every group."""
-    return float(torch.linalg.eigvalsh(K.moments())[-1]) ** 0.5
+    Raises InputError for targets that do not fit K, and for a strength without a certificate.
+    """
+
+    def __init__(self, K: Operator, b: Tensor, beta: float, target_error: float = 0.0) -> None:
+        if b.shape != (K.n,):
+            raise InputError(f"targets of shape {tuple(b.shape)} for {K.n} patches; expected one for each")
+        if not bool(torch.isfinite(b).all()):
+            raise InputError("a target is not finite; the program has no solution")
+        if not (isfinite(beta) and beta > 0):
+            raise InputError(f"strength {beta}: a certificate needs a number above 0, such as 1e-4")
+        self.K, self.b, self.beta, self.target_error = K, b, beta, target_error
+
+    def at(self, beta: float) -> Self:
+        """The same program with another strength."""
+        return type(self)(self.K, self.b, beta, self.target_error)
+
+    @cached_property
+    def moments(self) -> Tensor:
+        """Of the patches, (tap, tap)."""
+        return self.K.moments()
+
+    @cached_property
+    def widest(self) -> float:
+        """||K_i||, at most, of every group."""
+        return float(torch.linalg.eigvalsh(self.moments)[-1]) ** 0.5
+
+    def residual(self, v: Tensor) -> Tensor:
+        """K v - b of filters v (gate, tap)."""
+        at = v.any(1).nonzero()[:, 0]
+        return self.K.forward(v[at], at) - self.b if len(at) else -self.b
 
 
 def gradient_error(K: Operator, widest: float, size: float) -> float:

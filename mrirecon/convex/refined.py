@@ -15,6 +15,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from mrirecon.convex.groups import times
+
 MOST, HALVINGS = 8, 4
 PATIENCE = 3  # steps without a gap that is smaller by a half
 ENOUGH = 1e-4  # of the decrease that a step promises
@@ -32,12 +34,11 @@ def refined(
     best, least = v, gap(v)
     since = 0
     for _ in range(MOST):
-        slope = _times(Q, v) - c
+        slope = times(Q, v) - c
         lengths, pulls = v.norm(dim=1, keepdim=True), slope.norm(dim=1, keepdim=True)
-        comes = (lengths == 0) & (pulls > beta)
-        come = bool(comes.any())
-        if least <= tolerance or (not bool(lengths.any()) and not come):
+        if least <= tolerance or not bool(lengths.any()):
             break
+        comes = (lengths == 0) & (pulls > beta)
         v = torch.where(comes, -FIRST * lengths.max() * slope / pulls.clamp_min(1e-300), v)
         at = v.any(1).nonzero()[:, 0]
         step, failed = _step(v[at], Q[at][:, :, at], c[at], beta)
@@ -61,7 +62,7 @@ def _step(x: Tensor, Q: Tensor, c: Tensor, beta: float) -> tuple[Tensor, bool]:
     """One Newton step for groups x, none of them zero; and whether there is none that helps."""
     lengths = x.norm(dim=1)
     n = x / lengths[:, None]
-    g = _times(Q, x) - c + beta * n
+    g = times(Q, x) - c + beta * n
     H, own = Q.clone(), torch.arange(len(x), device=x.device)
     bend = torch.eye(x.shape[1]).to(x) - n[:, :, None] * n[:, None, :]
     H[own, :, own] += (beta / lengths)[:, None, None] * bend
@@ -71,7 +72,7 @@ def _step(x: Tensor, Q: Tensor, c: Tensor, beta: float) -> tuple[Tensor, bool]:
     step = -torch.cholesky_solve(g.reshape(-1, 1), factor).reshape(x.shape)
 
     def objective(x: Tensor) -> float:
-        return float((x * (_times(Q, x) / 2 - c)).sum()) + beta * float(x.norm(dim=1).sum())
+        return float((x * (times(Q, x) / 2 - c)).sum()) + beta * float(x.norm(dim=1).sum())
 
     now, promised, a = objective(x), float((g * step).sum()), 1.0
     for _ in range(HALVINGS):
@@ -82,7 +83,3 @@ def _step(x: Tensor, Q: Tensor, c: Tensor, beta: float) -> tuple[Tensor, bool]:
             return new, False
         a /= 2
     return x, True
-
-
-def _times(Q: Tensor, v: Tensor) -> Tensor:
-    return (Q.reshape(v.numel(), -1) @ v.reshape(-1)).reshape(v.shape)

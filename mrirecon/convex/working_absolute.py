@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from mrirecon.convex.certificate import Certificate
+from mrirecon.convex.groups import Some, cut
 from mrirecon.convex.interior import Path
 from mrirecon.convex.metric import GramMetric, Metric, PatchMetric, guarded, sampled
 from mrirecon.convex.multipliers import rounded
-from mrirecon.convex.operator import Some
 
 if TYPE_CHECKING:
     from mrirecon.convex.least_absolute import LeastAbsolute
@@ -86,14 +86,10 @@ class AbsoluteSet:
         return found
 
     def _sparse(self, K: Some, path: Path, tolerance: float) -> tuple[Tensor, float] | None:
-        """The filters without groups that are zero at the minimum, and F there, if they are as good.
-
-        There v is much nearer to zero, relative to the longest, than y is to the length beta.
-        """
-        program, norms = self.program, path.v.norm(dim=1)
-        odds = norms / norms.max() / (1 - path.y.norm(dim=1) / program.beta)
-        for cut in (1.0, 1e-2, 1e-4):
-            v = torch.where(odds[:, None] >= cut, path.v, 0.0)
+        """The filters without groups that are zero at the minimum, and F there, if they are as good."""
+        program = self.program
+        for least in (1.0, 1e-2, 1e-4):
+            v = cut(path.v, path.y, program.beta, least)
             proof = program.worth(v, path.y, K.forward(v) - program.b, path.theta)
             if proof.gap <= tolerance:
                 return v, proof.primal
@@ -101,7 +97,7 @@ class AbsoluteSet:
 
     def _rounded(self, K: Some, start: Tensor, tolerance: float, dense: bool) -> tuple[Tensor, Tensor, Tensor, float]:
         program = self.program
-        moments = program.K.moments()
+        moments = program.moments
         metric: Metric = PatchMetric(moments)
         if dense:
             weights = sampled(program.K)

@@ -15,8 +15,8 @@ from torch import Tensor
 from mrirecon.convex.accelerated import Squares, accelerated
 from mrirecon.convex.certificate import Certificate
 from mrirecon.convex.group_lasso import minimise_quadratic
+from mrirecon.convex.groups import Some, grown_gram, times
 from mrirecon.convex.metric import GramMetric, Metric, PatchMetric, guarded, sampled
-from mrirecon.convex.operator import Some, grown_gram
 
 if TYPE_CHECKING:
     from mrirecon.convex.least_squares import LeastSquares
@@ -53,7 +53,7 @@ class SquaresSet:
         if len(new) == 0:
             return
         K, d = self.program.K, self.program.K.gates.shape[1]
-        if self.Q is not None:
+        if self.Q is not None and len(self.groups):
             # Where room for the matrix is short, those that are zero leave, and those that are wanted most come.
             tight = (int(self.near.sum()) + len(new)) * d > DENSE
             self.near = self.on if tight else self.near
@@ -82,7 +82,7 @@ class SquaresSet:
             guess = torch.ones_like(self.groups, dtype=torch.bool)
             guess[: len(self.near)] = start[: len(self.near)].any(1)
             x = minimise_quadratic(self.Q, self.c, program.beta, program.bb / 2, tolerance, guess)
-            gradient = (self.Q.reshape(x.numel(), -1) @ x.reshape(-1)).reshape(x.shape) - self.c
+            gradient = times(self.Q, x) - self.c
         else:
             x, gradient = self._iterated(start, tolerance)
         self.on = x.any(1)
@@ -93,9 +93,11 @@ class SquaresSet:
     def _iterated(self, start: Tensor, tolerance: float) -> tuple[Tensor, Tensor]:
         """Filters of the groups, and their gradients."""
         program, K = self.program, Some(self.program.K, self.groups)
-        metric: Metric = PatchMetric(program.K.moments())
-        if self.Q is not None:
-            Q = self.Q if self.weights is None else guarded(self.Q, program.K.moments())
+        metric: Metric
+        if self.Q is None:
+            metric = PatchMetric(program.moments)
+        else:
+            Q = self.Q if self.weights is None else guarded(self.Q, program.moments)
             metric = GramMetric(Q, max(0.01 * tolerance, 1e-10))
         every = 25 if self.Q is None else 2
         best, since = float("inf"), 0

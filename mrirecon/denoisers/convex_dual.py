@@ -107,6 +107,8 @@ class TwoLayerReLU(Denoiser):
         return on_parts(x, self.ndim, self._real)
 
     def _real(self, parts: Tensor) -> Tensor:
+        if len(self.v) == 0:  # the identity; convolutions without channels are refused
+            return torch.zeros_like(parts)
         size, padded = self.u.shape[-1], parts[:, None]
         padded = pad(padded, size // 2, self.ndim, self.padding)
         hidden = torch.relu(CONVOLVE[self.ndim](padded, self.u[:, None]))

@@ -13,7 +13,6 @@ slices at once and each with one mask.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -31,10 +30,10 @@ from mrirecon.errors import InputError
 from mrirecon.losses import L2, Loss, PartsL1
 from mrirecon.physics import LinearOperator, Problem
 from mrirecon.solvers import conjugate_gradient
+from mrirecon.training.room import check_memory
 from mrirecon.unrolled import ModelBased, OneShot, ProximalGradient
 
 ITERATIONS = 500  # of conjugate gradients, at most; some ten to fifty are usual
-SHARE = 0.6  # of the machine's memory that a program may take
 
 
 class Sample(NamedTuple):
@@ -53,6 +52,8 @@ def stage_program(
     cg_tolerance: float = 1e-8,
     dtype: torch.dtype = torch.float32,
     kind: type[LeastSquares] | type[LeastAbsolute] = LeastSquares,
+    total: int = 0,
+    rate: float = 1.0,
 ) -> LeastSquares | LeastAbsolute:
     """The program of a step on the samples of a training set.
 
@@ -60,12 +61,26 @@ def stage_program(
     cg_tolerance: relative residual to which MoDL's equations are solved; what is left of it counts in the certificate.
     dtype: float32 or float64, of the filters' passes over the data.
     kind: of the program, by :func:`program_of` of the loss.
+    total: samples there will be, if that is known: whether the memory holds them is then clear from the first.
+    rate: data.volume_sample_rate with which these are read.
 
-    Raises InputError for a step whose result is not affine in its filters, and for more samples than the memory holds.
+    Raises InputError for a step whose result is not affine in its filters, for more samples than the memory holds, and
+    for images that are not finite.
     """
     denoiser = convex_denoiser(step)
-    images, targets, solvers = [], [], []
+    images: list[Tensor] = []
+    targets: list[Tensor] = []
+    solvers: list[_Inverse] = []
     held, pixels = 0, 0
+
+    def needed(part: float) -> int:
+        # An image and a target, and of either a scaled copy while both are there; what MoDL's steps give, in double
+        # precision, and joined; and what solving takes.
+        size, every = images[-1].element_size(), part * max(total, len(images)) / len(images)
+        n = int(every * pixels)
+        kept = int(every * held) + n * (4 * size + 20 * bool(solvers))
+        return kept + kind.memory(n, denoiser.gates.numel(), size)
+
     with torch.no_grad():
         for x, problem, target in samples:
             reached = x
@@ -79,12 +94,13 @@ def stage_program(
                 held += sum(t.numel() * t.element_size() for t in vars(problem.A).values() if isinstance(t, Tensor))
             images.append(to_channels(x)[0].to(dtype))
             targets.append(to_channels(target - reached)[0].to(dtype))
-            # An image and a target, and of either a scaled copy while both are there; and what solving takes.
-            size, pixels = images[-1].element_size(), pixels + images[-1].numel()
-            taken = held + 4 * pixels * size + kind.memory(pixels, denoiser.gates.numel(), size)
-            if solvers:
-                taken += 20 * pixels  # what they give, in double precision, and joined
-            check_memory(taken, len(images))
+            if not bool(torch.isfinite(images[-1]).all() and torch.isfinite(targets[-1]).all()):
+                raise InputError(
+                    f"training slice {len(images)}, as this stage gets it, is not finite; look for NaN in the file, or "
+                    "use a smaller step_size or a larger weight"
+                )
+            pixels += images[-1].numel()
+            check_memory(needed, max(total, len(images)), rate, x.device)
     if not images:
         raise InputError("there is no slice to train on; name a folder of files with --data.path")
     # F is 1/2 ||.||^2, or sum |.|, + penalty for images and targets that are scaled so; gates do not see the scale.
@@ -170,13 +186,3 @@ class _Smoothing:
             image = to_complex(part.reshape(1, *shape).double())
             out.append(to_channels(solver.lam * solver.solve(image)).flatten())
         return torch.cat(out).to(q)
-
-
-def check_memory(taken: int, slices: int) -> None:
-    """Raises InputError where a program of so many bytes, for the slices so far, does not fit into this machine."""
-    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if taken > SHARE * whole:
-        raise InputError(
-            f"the program of {slices} slices needs {taken / 2**30:.1f} GiB and more, of {whole / 2**30:.1f} GiB that "
-            "this machine has; train on fewer volumes with --data.volume_sample_rate, such as 0.1"
-        )

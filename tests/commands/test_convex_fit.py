@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import shutil
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import torch
 
 from mrirecon import checkpoint
-from mrirecon.training import convex
-from tests.commands.conftest import MASK, QUIET, SAMPLING, Outcome
+from mrirecon.training import stage_by_stage
+from tests.commands.conftest import MASK, QUIET, SAMPLING, SMALL, Outcome
+from tests.commands.test_killed import start, stop
 
 Run = Callable[..., Outcome]
 
@@ -26,6 +31,10 @@ def words(data: Path, run: Path, model: str = "pgd_convex", *more: str) -> list[
     return ["convex-fit", *cards, *files, *small, *steps, "--run", str(run), *more]
 
 
+def certificates(run: Path) -> list[dict]:
+    return json.loads((run / "certificates.json").read_text())["stages"]
+
+
 @pytest.mark.parametrize("model", ["convex_one_shot", "pgd_convex", "modl_convex"])
 def test_a_network_is_solved_stage_by_stage_and_used_as_any_other(
     model: str, data: Path, tmp_path: Path, mrirecon: Run
@@ -33,10 +42,23 @@ def test_a_network_is_solved_stage_by_stage_and_used_as_any_other(
     run = tmp_path / "run"
     done = mrirecon(*words(data, run, model))
     assert done.code == 0, done.err
-    stages = json.loads((run / "certificates.json").read_text())
+    told = json.loads((run / "certificates.json").read_text())
+    assert "nothing is said of other gates" in told["says"].lower() and "stages jointly" in told["says"]
+    assert told["loss"] == "L2"
+    progress = " ".join(done.out.split())
+    for number in range(1, len(told["stages"]) + 1):
+        assert f"stage {number} of {len(told['stages'])}, given its inputs and gates: objective" in progress
+    stages = told["stages"]
     assert len(stages) == (1 if model == "convex_one_shot" else 2)
     for stage in stages:
         assert stage["gap"] <= 1e-3 and stage["dual"] <= stage["primal"]
+        assert stage["step"] == pytest.approx(stage["primal"], rel=1e-3 if model == "modl_convex" else 1e-5)
+        assert stage["strength"] == 1e-3 and stage["kernel"] == [3, 3] and stage["groups"] == 20
+        assert stage["tolerance"] == 1e-3 and stage["sampling"] == "data" and stage["precision"] == "float32"
+    if model != "convex_one_shot":
+        first, second = (step.denoiser.gates for step in checkpoint.load(run).net.steps)
+        assert not torch.equal(first, second), "each stage draws its own"
+        assert stages[0]["seed"] != stages[1]["seed"]
     assert stages[-1]["psnr"] > stages[0]["psnr_in"] - (0.1 if model == "convex_one_shot" else 0.0)
     assert (run / "stages.png").is_file()
     out = tmp_path / "out"
@@ -44,7 +66,8 @@ def test_a_network_is_solved_stage_by_stage_and_used_as_any_other(
     assert len(list(out.glob("*.h5"))) == 2
     scored = mrirecon("validate", "--run", run, *QUIET)
     assert scored.code == 0, scored.err
-    assert f"{stages[-1]['psnr']:.2f}"[:4] in scored.out  # the same network, the same scores
+    found = float(re.search(r"val_psnr\W+([\d.]+)", scored.out).group(1))
+    assert found == pytest.approx(stages[-1]["psnr"], abs=1e-3)  # the same network, the same scores
 
 
 @pytest.mark.parametrize("loss", ["L2", "PartsL1"])
@@ -54,7 +77,7 @@ def test_a_stopped_run_goes_on_where_it_was(
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     more = "pgd_convex", "--model.loss", f"mrirecon.losses.{loss}"
     assert mrirecon(*words(data, whole, *more)).code == 0
-    stage_program, calls = convex.stage_program, 0
+    stage_program, calls = stage_by_stage.stage_program, 0
 
     def interrupted(*args: object, **kwargs: object) -> object:
         nonlocal calls
@@ -63,10 +86,17 @@ def test_a_stopped_run_goes_on_where_it_was(
             raise KeyboardInterrupt
         return stage_program(*args, **kwargs)
 
-    monkeypatch.setattr(convex, "stage_program", interrupted)
+    monkeypatch.setattr(stage_by_stage, "stage_program", interrupted)
     assert mrirecon(*words(data, stopped, *more)).code == 130
     refused = mrirecon(*words(data, stopped, *more))
     assert refused.code == 2 and "--resume" in refused.err
+    before = (stopped / "config.yaml").read_text()
+    for key, value in (("convex.gates", "normal"), ("model.net.init_args.denoiser.init_args.strength", "0.1")):
+        changed = mrirecon("convex-fit", "--run", stopped, "--resume", f"--{key}", value)
+        assert changed.code == 2 and key in changed.err and "became" in changed.err
+    assert (stopped / "config.yaml").read_text() == before
+    other = mrirecon("fit", "--run", stopped, "--resume")
+    assert other.code == 2 and "`mrirecon convex-fit --resume`" in other.err
     shutil.copytree(stopped, tmp_path / "copy")
     assert mrirecon("convex-fit", "--run", tmp_path / "copy", "--resume").code == 0
     a, b = (checkpoint.load(run).net.state_dict() for run in (whole, tmp_path / "copy"))
@@ -74,13 +104,17 @@ def test_a_stopped_run_goes_on_where_it_was(
 
 
 def test_of_candidates_the_best_on_validation_files_is_kept(data: Path, tmp_path: Path, mrirecon: Run) -> None:
-    run = tmp_path / "run"
-    assert mrirecon(*words(data, run, "pgd_convex", "--convex.candidates", "[0.1,1.0]")).code == 0
-    stages = json.loads((run / "certificates.json").read_text())
-    net = checkpoint.load(run).net
-    for stage, step in zip(stages, net.steps, strict=True):
-        assert stage["value"] in (0.1, 1.0)
-        assert float(step.step_size.detach()) == pytest.approx(stage["value"])
+    run, one = tmp_path / "run", ["--model.net.init_args.n_steps", "1"]
+    assert mrirecon(*words(data, run, "pgd_convex", *one, "--convex.candidates", "[0.1,1.0,0.5]")).code == 0
+    losses = {}
+    for value in ("0.1", "1.0", "0.5"):
+        alone = tmp_path / value
+        assert mrirecon(*words(data, alone, "pgd_convex", *one, "--model.net.init_args.step_size", value)).code == 0
+        losses[float(value)] = certificates(alone)[0]["loss"]
+    stage, (step,) = certificates(run)[0], checkpoint.load(run).net.steps
+    assert stage["value"] == min(losses, key=losses.get) != max(losses, key=losses.get)
+    assert stage["loss"] == pytest.approx(min(losses.values()), rel=1e-3)
+    assert float(step.step_size.detach()) == pytest.approx(stage["value"])
 
 
 @pytest.mark.parametrize("model", ["convex_one_shot", "modl_convex"])
@@ -91,7 +125,7 @@ def test_the_absolute_loss_of_the_parts_is_solved_too(model: str, data: Path, tm
         more += ["--model.net.init_args.n_steps", "1", "--convex.tolerance", "1e-2"]
     done = mrirecon(*words(data, run, model, *more))
     assert done.code == 0, done.err
-    stages = json.loads((run / "certificates.json").read_text())
+    stages = certificates(run)
     for stage in stages:
         assert stage["gap"] <= (1e-2 if model == "modl_convex" else 1e-3)
         assert 0 < stage["dual"] <= stage["primal"] and stage["active"] > 0 and stage["loss"] > 0
@@ -107,6 +141,12 @@ def test_the_absolute_loss_of_the_parts_is_solved_too(model: str, data: Path, tm
         (["--model.steps_per_stage", "2"], "must be 1"),
         (["--convex.tolerance", "0"], "convex.tolerance is 0"),
         (["--convex.candidates", "[-1.0]"], "expected positive numbers"),
+        (["--convex.candidates", "[1e30]"], "not finite"),
+        (["--model.net.init_args.denoiser.init_args.strength", "0"], "strength is 0"),
+        (["--model.net.init_args.denoiser.init_args.ndim", "3"], "samples are slices"),
+        (["--model.net.init_args.denoiser.init_args.kernel_size", "1"], "different patterns were found"),
+        (["--trainer.max_epochs", "5"], "trainer.max_epochs"),
+        (["--model.ema", "0.9"], "model.ema"),
     ],
 )
 def test_what_cannot_be_solved_is_refused_before_anything_is_written(
@@ -117,12 +157,74 @@ def test_what_cannot_be_solved_is_refused_before_anything_is_written(
     assert not (tmp_path / "run").exists()
 
 
-def test_too_many_gates_for_the_data_and_other_denoisers_are_refused(data: Path, tmp_path: Path, mrirecon: Run) -> None:
+def test_other_denoisers_are_refused(data: Path, tmp_path: Path, mrirecon: Run) -> None:
     done = mrirecon(
         *["convex-fit", "-c", "datasets/brain_multicoil", "-c", "models/pgd_resnet", "-c", "train/convex"],
         *["--data.path", str(data), "--run", str(tmp_path / "run")],
     )
     assert done.code == 2 and "ResNet is no convex program" in done.err
+
+
+def test_a_modl_step_that_is_not_the_certified_one_is_refused_with_one_that_is(
+    data: Path, tmp_path: Path, mrirecon: Run
+) -> None:
+    short = ["--model.net.init_args.n_steps", "1", "--model.net.init_args.iterations"]
+    done = mrirecon(*words(data, tmp_path / "run", "modl_convex", *short, "1"))
+    assert done.code == 2 and "with 1 iterations of conjugate gradients" in done.err
+    assert not (tmp_path / "run").exists()
+    enough = re.search(r"--model.net.init_args.iterations (\d+), or", done.err).group(1)
+    assert mrirecon(*words(data, tmp_path / "run", "modl_convex", *short, enough)).code == 0
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_a_run_killed_inside_a_stage_goes_on_to_the_same_certificate(
+    how: signal.Signals, data: Path, tmp_path: Path, mrirecon: Run
+) -> None:
+    run, last = tmp_path / "run", tmp_path / "run" / "checkpoints" / "last.ckpt"
+    more = ["--convex.precision", "float64", "--convex.tolerance", "1e-7"]
+    process = start(*words(data, run, "pgd_convex", *more))
+    said = stop(process, last.is_file, how)
+    assert process.returncode == (-9 if how == signal.SIGKILL else 143)
+    assert how == signal.SIGKILL or "stopped by a signal; add --resume to go on from" in said
+    assert not (run / "certificates.json").exists()
+    assert mrirecon("convex-fit", "--run", run, "--resume").code == 0
+    whole = tmp_path / "whole"
+    assert mrirecon(*words(data, whole, "pgd_convex", *more)).code == 0
+    for found, expected in zip(certificates(run), certificates(whole), strict=True):
+        assert found["primal"] == pytest.approx(expected["primal"], rel=3e-7) and found["gap"] <= 1e-7
+
+
+def test_two_at_once_do_not_write_into_one_run(data: Path, tmp_path: Path, mrirecon: Run) -> None:
+    run = tmp_path / "run"
+    folder = run / "checkpoints"
+    folder.mkdir(parents=True)
+    with open_locked(folder):
+        done = mrirecon(*words(data, run, "convex_one_shot"))
+    assert done.code == 2 and "another process writes into" in done.err
+    assert list(run.rglob("*")) == [folder]
+    assert mrirecon(*words(data, run, "convex_one_shot")).code == 0
+
+
+@contextmanager
+def open_locked(folder: Path) -> Iterator[None]:
+    """As another process has it."""
+    fcntl = pytest.importorskip("fcntl", reason="locks are for POSIX systems")
+    number = os.open(folder, os.O_RDONLY)
+    fcntl.flock(number, fcntl.LOCK_EX)
+    yield
+    os.close(number)
+
+
+def test_data_of_one_coil_are_solved_too(tmp_path: Path, mrirecon: Run) -> None:
+    for split, volumes in (("train", 2), ("val", 1)):
+        folder = tmp_path / "one" / f"singlecoil_{split}"
+        small = [*SMALL[:2], "--coils", "1", *SMALL[4:]]
+        made = mrirecon("simulate", folder, "--volumes", volumes, "--split", split, *small)
+        assert made.code == 0, made.err
+    one = words(tmp_path / "one", tmp_path / "run", "pgd_convex", "--data.challenge", "singlecoil")
+    done = mrirecon(*one)
+    assert done.code == 0, done.err
+    assert certificates(tmp_path / "run")[-1]["gap"] <= 1e-3
 
 
 def test_fit_says_which_command_its_card_is_for(data: Path, tmp_path: Path, mrirecon: Run) -> None:

@@ -30,6 +30,12 @@ def matrix(K: GatedOperator) -> Tensor:
     return (Y @ K.gates.T >= 0).to(Y)[:, :, None] * Y[:, None, :]
 
 
+def objective(p: LeastSquares, v: Tensor) -> float:
+    """F(v), by the matrix."""
+    r = torch.einsum("nij,ij->n", matrix(p.K), v) - p.b
+    return float(r @ r) / 2 + p.beta * float(v.norm(dim=1).sum())
+
+
 @dataclass(frozen=True)
 class Follows:
     matrix: Tensor

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from mrirecon.convex.followed import Followed
+from mrirecon.convex.groups import Some
 from mrirecon.convex.interior import Path
 from mrirecon.convex.least_absolute import LeastAbsolute
 from mrirecon.convex.multipliers import Rounded
-from mrirecon.convex.operator import GatedOperator, PatchRows, Some
+from mrirecon.convex.operator import GatedOperator, PatchRows
 from mrirecon.convex.path import path
 from mrirecon.convex.working_set import Solution, solve
 from mrirecon.errors import InputError

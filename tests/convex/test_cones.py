@@ -12,6 +12,7 @@ from mrirecon.convex.augmented_lagrangian import solve_cones
 from mrirecon.convex.cones import Cones
 from mrirecon.convex.followed import Followed
 from mrirecon.convex.kept import Kept
+from mrirecon.convex.relu import neurons_of
 from mrirecon.errors import InputError
 from tests.convex.programs import program, random
 
@@ -93,6 +94,34 @@ def test_the_objective_is_certified_from_below_at_every_round() -> None:
     assert len(seen) > 2
     assert all(proof.dual <= best.primal * (1 + 1e-7) for proof in seen)
     assert seen[-1] == best
+
+
+def test_the_network_it_is_mapped_to_has_the_objective_that_is_certified() -> None:
+    p = program(n=300, d=4, gates=15, fraction=0.05)
+    solution = solve_cones(p, 1e-6)
+    u, v = neurons_of(solution.w, solution.z)
+    r = (p.K.patches.rows @ u.T).relu() @ v - p.b
+    decay = p.beta / 2 * float(u.square().sum() + v.square().sum())
+    assert solution.network == pytest.approx(float(r @ r) / 2 + decay, rel=1e-12)
+    assert solution.network == pytest.approx(solution.certificate.primal, rel=1e-6)
+
+
+def test_a_violation_is_that_of_all_groups_together() -> None:
+    p = program(n=50, d=4, gates=3)
+    cones, x = Cones(p.K.patches, p.K.gates), random(6, 4, seed=2)
+    values = torch.stack([constraints(cones, group) @ x[group] for group in range(6)])
+    expected = (-values).clamp_min(0).norm() / values.norm(dim=1).max()
+    assert 0 < cones.violation(x) == pytest.approx(float(expected), rel=1e-12)
+
+
+def test_the_gram_matrix_is_that_of_groups_which_were_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    p, taken = program(n=200, d=4, gates=200, fraction=0.3), []
+    gram = type(p.K).gram
+    monkeypatch.setattr(
+        type(p.K), "gram", lambda K, at, others, *rest: taken.append(len(at)) or gram(K, at, others, *rest)
+    )
+    solve_cones(p, 1e-5)
+    assert 0 < sum(taken) < 120
 
 
 def test_single_precision_reaches_the_same_value() -> None:

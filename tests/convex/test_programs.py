@@ -4,24 +4,17 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import Tensor
 
 from mrirecon.convex import operator
-from mrirecon.convex.accelerated import Squares, accelerated
 from mrirecon.convex.followed import Followed
-from mrirecon.convex.group_lasso import minimise_quadratic, relative_gap
+from mrirecon.convex.group_lasso import minimise_quadratic, quadratic_gap
 from mrirecon.convex.least_squares import LeastSquares
-from mrirecon.convex.metric import Euclidean, GramMetric, PatchMetric
 from mrirecon.convex.operator import GatedOperator, ImagePatches, PatchRows
+from mrirecon.convex.path import path
 from mrirecon.convex.working_set import solve
 from mrirecon.denoisers import ConvexDual
 from mrirecon.errors import InputError
-from tests.convex.programs import Follows, matrix, program, random, smoothing
-
-
-def objective(p: LeastSquares, v: Tensor) -> float:
-    r = torch.einsum("nij,ij->n", matrix(p.K), v) - p.b
-    return float(r @ r) / 2 + p.beta * float(v.norm(dim=1).sum())
+from tests.convex.programs import Follows, matrix, objective, program, random, smoothing
 
 
 @pytest.mark.parametrize("rows", [7, 4096])
@@ -92,53 +85,6 @@ def test_single_precision_reaches_the_same_value() -> None:
     assert single.certificate.primal == pytest.approx(solve(p).certificate.primal, rel=1e-4)
 
 
-@pytest.mark.parametrize("metric", ["euclidean", "patches"])
-def test_a_metric_changes_the_way_but_not_the_optimum(metric: str) -> None:
-    p = program(n=200, gates=20, fraction=0.05)
-    Y = p.K.patches.rows
-    steps = {"euclidean": Euclidean(), "patches": PatchMetric(Y.T @ Y)}[metric]
-    best = solve(p, 1e-10).certificate.primal
-    start = torch.zeros(20, 4, dtype=torch.float64)
-    last = objective(p, start)
-    for number, x in enumerate(accelerated(p.K, p.b, Squares(), p.beta, start, steps)):
-        assert x.objective <= last * (1 + 1e-12), f"iteration {number} rose"
-        last = x.objective
-        if last <= best * (1 + 1e-8):
-            break
-        assert number < 20_000
-    assert objective(p, x.x) == pytest.approx(best, rel=1e-7)
-    proof, _ = p.certify(x.x, torch.arange(20))
-    assert proof.gap < 1e-3
-
-
-def test_momentum_follows_the_condition_of_its_rate() -> None:
-    t = 1.0
-    for _ in range(50):
-        t_new = (1 + (1 + 4 * t * t) ** 0.5) / 2
-        assert t_new**2 - t_new <= t**2 * (1 + 1e-12)
-        t = t_new
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_a_proximal_step_minimises_its_function(seed: int) -> None:
-    root = random(5, 5, seed=seed)
-    M, u = root.T @ root + 0.01 * torch.eye(5, dtype=torch.float64), random(30, 5, seed=seed + 10)
-    g = random(30, 5, seed=seed + 20)
-    for metric, N in ((Euclidean(), torch.eye(5, dtype=torch.float64)), (PatchMetric(M), M)):
-        threshold = float((u @ N - 0.7 * g).norm(dim=1).median())
-        v = metric.step(u, g, 0.7, threshold / 0.7)
-        pull, norms = (u - v) @ N - 0.7 * g, v.norm(dim=1, keepdim=True)
-        on = norms[:, 0] > 0
-        assert on.any() and not on.all()
-        torch.testing.assert_close(pull[on], (threshold * v / norms)[on])
-        assert (pull[~on].norm(dim=1) <= threshold * (1 + 1e-12)).all()
-        assert metric.inner(u, v) == pytest.approx(float(((u @ N) * v).sum()))
-    whole = GramMetric(torch.kron(torch.eye(30, dtype=torch.float64), M).reshape(30, 5, 30, 5))
-    again = whole.step(u, g, 0.7, threshold / 0.7)
-    assert (again - v).norm() < 1e-3 * v.norm()
-    assert whole.inner(u, v) == pytest.approx(metric.inner(u, v))
-
-
 @pytest.mark.parametrize("dense", [0, 4000])
 def test_what_follows_the_filters_is_part_of_the_program(dense: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the Gram matrix as metric, and without."""
@@ -156,22 +102,6 @@ def test_what_follows_the_filters_is_part_of_the_program(dense: int, monkeypatch
     least = float(r @ r) / 2 + program_.beta * float(expected.norm(dim=1).sum())
     assert solution.certificate.dual <= least * (1 + 1e-9)
     assert solution.certificate.primal == pytest.approx(least, rel=1e-7)
-
-
-def test_errors_of_what_follows_count_against_the_solution() -> None:
-    p = program(n=60, gates=12)
-    T, noise = smoothing(60), random(60, 60, seed=9)
-    noise = 1e-5 * noise / torch.linalg.matrix_norm(noise, 2)
-    beta = 0.1 * float(p.K.adjoint(T @ p.b).norm(dim=1).max())
-    exact = solve(LeastSquares(Followed(p.K, Follows(T)), p.b, beta), 1e-8).certificate
-    error = 1e-5 / float(torch.linalg.eigvalsh(T + noise)[0])
-    rough = LeastSquares(Followed(p.K, Follows(T + noise, error)), p.b, beta)
-    solution = solve(rough, 2e-2)
-    assert 1e-5 < solution.certificate.gap <= 2e-2
-    assert solution.certificate.dual <= exact.dual + 1e-8 * exact.primal
-    assert solution.certificate.primal >= exact.primal * (1 - 1e-8)
-    with pytest.raises(InputError, match="larger tolerance"):
-        solve(rough, 1e-6)
 
 
 def test_a_large_working_set_is_solved_without_its_gram_matrix(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -192,7 +122,7 @@ def test_an_ill_conditioned_quadratic_is_solved_to_its_gap() -> None:
         beta = fraction * float(c.norm(dim=1).max())
         v = minimise_quadratic(Q, c, beta, constant, 1e-9)
         Qv = (A.T @ A @ v.reshape(-1)).reshape(8, 3)
-        assert -1e-14 < relative_gap(v, Qv, c, beta, constant) <= 1e-9
+        assert -1e-14 < quadratic_gap(v, Qv, c, beta, constant) <= 1e-9
 
 
 def test_it_agrees_with_cvxpy() -> None:
@@ -205,6 +135,34 @@ def test_it_agrees_with_cvxpy() -> None:
     solution = solve(p, 1e-9)
     assert solution.certificate.primal == pytest.approx(problem.value, rel=1e-5)
     torch.testing.assert_close(solution.filters, torch.tensor(v.value), rtol=1e-3, atol=1e-4)
+
+
+def test_a_path_is_what_each_strength_gives_alone() -> None:
+    p = program(n=200, gates=40)
+    strengths = [fraction * p.largest_strength for fraction in (1.0, 0.3, 0.1, 0.03)]
+    solutions = list(path(p, strengths, 1e-9))
+    assert [s.certificate.active for s in solutions] == sorted(s.certificate.active for s in solutions)
+    assert solutions[0].certificate.active == 0 < solutions[1].certificate.active
+    for beta, solution in zip(strengths, solutions, strict=True):
+        alone = solve(p.at(beta), 1e-9)
+        assert solution.certificate.gap <= 1e-9
+        assert solution.certificate.primal == pytest.approx(alone.certificate.primal, rel=1e-8)
+        torch.testing.assert_close(solution.filters, alone.filters, rtol=1e-3, atol=1e-6)
+
+
+def test_a_volume_is_a_program_too() -> None:
+    net = ConvexDual(10, 3, ndim=3, padding="circular").double()
+    image = random(5, 6, 7)
+    K = GatedOperator(ImagePatches([image], 3, "circular"), net.gates.flatten(1))
+    b = image.flatten() * 0.2 + 0.1 * random(210, seed=1)
+    p = LeastSquares(K, b, 0.1 * float(K.adjoint(b).norm(dim=1).max()))
+    solution = solve(p, 1e-8)
+    assert solution.certificate.gap <= 1e-8 and 0 < solution.certificate.active < 10
+    with torch.no_grad():
+        net.filters.copy_(solution.filters.reshape(net.filters.shape))
+        r = net.branch(torch.complex(image, 0 * image)[None, None]).real.flatten() - b
+    value = float(r @ r) / 2 + p.beta * float(solution.filters.norm(dim=1).sum())
+    assert value == pytest.approx(solution.certificate.primal, rel=1e-10)
 
 
 def test_impossible_programs_are_refused() -> None:

@@ -6,8 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from mrirecon.convex.group_lasso import minimise_quadratic, relative_gap
+from mrirecon.convex.group_lasso import minimise_quadratic, quadratic_gap
+from mrirecon.convex.metric import GramMetric
 from mrirecon.convex.refined import refined
+from mrirecon.errors import InputError
 
 
 def quadratic(seed: int, groups: int = 12, taps: int = 5, samples: int = 90) -> tuple[Tensor, Tensor, float]:
@@ -22,7 +24,7 @@ def quadratic(seed: int, groups: int = 12, taps: int = 5, samples: int = 90) -> 
 
 
 def gap(v: Tensor, Q: Tensor, c: Tensor, beta: float, constant: float) -> float:
-    return relative_gap(v, torch.einsum("iajb,jb->ia", Q, v), c, beta, constant)
+    return quadratic_gap(v, torch.einsum("iajb,jb->ia", Q, v), c, beta, constant)
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -58,6 +60,29 @@ def test_a_group_that_is_missing_comes_and_one_too_many_goes(what: str) -> None:
 
     assert reached <= 1e-12
     assert torch.equal(v.any(1), exact.any(1))
+
+
+@pytest.mark.parametrize("part", [0.8, 0.97, 1.01])
+def test_from_zero_nothing_is_lost(part: float) -> None:
+    """Near the strength from which on all is zero, zero is near the minimum."""
+    Q, c, constant = quadratic(4)
+    beta, zero = part * float(c.norm(dim=1).max()), torch.zeros_like(c)
+    v, _ = refined(zero, Q, c, beta, lambda v: gap(v, Q, c, beta, constant), 1e-12)
+    assert torch.equal(v, zero)
+    step = GramMetric(Q).step(zero, -c, 1.0, beta)
+    torch.testing.assert_close(step, minimise_quadratic(Q, c, beta, constant, 1e-10), rtol=1e-3, atol=1e-7)
+
+
+def test_a_metric_that_rounding_made_indefinite_is_mended_or_refused() -> None:
+    Q, _, _ = quadratic(5)
+    matrix = Q.reshape(60, 60) / float(Q.reshape(60, 60).diagonal().mean())
+    low = torch.linalg.eigvalsh(matrix)[0] * torch.eye(60, dtype=torch.float64)
+    slightly = (matrix - low - 1e-7 * torch.eye(60, dtype=torch.float64)).reshape(Q.shape)
+    mended = GramMetric(slightly)
+    v = torch.randn(12, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    assert mended.inner(v, v) > 0
+    with pytest.raises(InputError, match="double precision"):
+        GramMetric((matrix - low - 0.01 * torch.eye(60, dtype=torch.float64)).reshape(Q.shape))
 
 
 def test_from_far_away_the_best_on_the_way_is_given_with_its_gap() -> None:

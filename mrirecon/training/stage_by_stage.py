@@ -1,0 +1,185 @@
+"""Solves the stages of a network one after the other, and keeps what each was worth.
+
+A stage's program is made of the training slices as the earlier stages leave them; its solution is stored in the network
+as ordinary filters, and judged once more there: by the training objective of the network's own step, and by scores on
+the validation files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from math import log
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mrirecon.convex.certificate import Certificate
+from mrirecon.convex.working_set import Program, Solution, solve
+from mrirecon.data.module import FastMRIData
+from mrirecon.data.slices import Slice
+from mrirecon.denoisers import ConvexDual
+from mrirecon.errors import InputError
+from mrirecon.imaging import magnitude, pose, sense_target
+from mrirecon.training.convex import Convex, Progress
+from mrirecon.training.convex_stage import Sample, convex_denoiser, program_of, stage_program
+from mrirecon.training.link import Local
+from mrirecon.training.module import Reconstruction
+from mrirecon.training.objective import objective
+from mrirecon.training.stages import penalty
+from mrirecon.training.validation import Validation
+from mrirecon.unrolled import ModelBased, ProximalGradient, run
+
+LEAST = 1e-4  # relative: how far a step may be from the one that is certified, whatever the tolerance
+MOST = 1000  # iterations of conjugate gradients that are tried
+
+
+class StageByStage:
+    """Solves the stages of a network, and says how far it is.
+
+    report: called with stage, candidate and certificate after every round of a program.
+    save: called whenever there is something worth keeping.
+    """
+
+    def __init__(
+        self,
+        model: Reconstruction,
+        data: FastMRIData,
+        settings: Convex,
+        progress: Progress,
+        device: torch.device,
+        report: Callable[[int, float | None, Certificate], object],
+        save: Callable[[], object],
+    ) -> None:
+        self.net, self.loss, self.data, self.settings = model.net, model.loss, data, settings
+        self.progress, self.device, self.report, self.save = progress, device, report, save
+        data.batch_size = 1  # a sample of a program is a slice
+
+    @torch.no_grad()
+    def run(self) -> None:
+        """Solve all stages that are not done."""
+        for stage in range(len(self.progress.stages), len(self.net.steps)):
+            self._solve(stage)
+            self.save()
+
+    def _solve(self, stage: int) -> None:
+        step, progress = self.net.steps[stage], self.progress
+        denoiser = convex_denoiser(step)
+        values: Sequence[float | None] = self.settings.candidates or [None]
+        for value in values[len(progress.tried) :]:
+            if value is not None:
+                _set(step, value)
+            progress.tried.append({"value": value, **self._tried(stage, value)})
+            self.save()
+        best = min(progress.tried, key=lambda tried: tried["loss"])
+        if best["value"] is not None:
+            _set(step, best["value"])
+        _fill(denoiser, best)
+        # In this order: stopped in between, the stage is solved again, and none is taken for another.
+        progress.tried, progress.filters = [], None
+        progress.stages.append({key: value for key, value in best.items() if key not in ("gates", "filters")})
+
+    def _tried(self, stage: int, value: float | None) -> dict[str, Any]:
+        """The solution of a stage in the step as it is, stored in its denoiser, and what it is worth."""
+        step, settings, seed = self.net.steps[stage], self.settings, self._seed(stage)
+        denoiser = convex_denoiser(step)
+        _fill(denoiser, {"gates": _normal(denoiser.gates, seed), "filters": torch.zeros_like(denoiser.filters)})
+        kind, dtype = program_of(self.loss), getattr(torch, settings.precision)
+        total, rate = len(self.data.train_dataloader()), self.data.rates["train"]
+        program = stage_program(
+            step, self._samples(stage), settings.gates, seed, settings.cg_tolerance, dtype, kind, total, rate
+        )
+        self._checked(stage, program)
+        solution = solve(program, settings.tolerance, self.progress.filters, partial(self._round, stage, value))
+        gates, filters = (t.to(denoiser.gates) for t in (program.K.gates, solution.filters))
+        self.progress.filters = filters  # where the next candidate starts
+        found = {"gates": gates.reshape(denoiser.gates.shape), "filters": filters.reshape(denoiser.gates.shape)}
+        _fill(denoiser, found)
+        # Of the filters as they are stored.
+        proof = solution.certificate.of(program.objective(filters.double()))
+        told: dict[str, Any] = {key: getattr(settings, key) for key in ("tolerance", "precision", "cg_tolerance")}
+        told |= {"sampling": settings.gates, "seed": seed, "strength": denoiser.strength}
+        told |= {"kernel": list(denoiser.gates.shape[1:]), "step": self._checked(stage, program)}
+        return {**found, **proof.as_dict(), **told, **self._validated(stage)}
+
+    def _seed(self, stage: int) -> int:
+        """Of the gates that a stage draws."""
+        return int(np.random.SeedSequence((self.data.seed, stage)).generate_state(1)[0])
+
+    def _round(self, stage: int, value: float | None, solution: Solution) -> None:
+        self.progress.filters = solution.filters
+        self.report(stage, value, solution.certificate)
+
+    def _checked(self, stage: int, program: Program) -> float:
+        """The training objective of the network's own step; InputError where that is not the one that is certified.
+
+        It may not be for MoDL, whose conjugate gradients have a fixed number of iterations.
+        """
+        step = self.net.steps[stage]
+        own = self._objective(stage)
+        if not isinstance(step, ModelBased):
+            return own
+        exact, allowed = program.objective(convex_denoiser(step).filters.flatten(1).double()), LEAST
+        allowed = max(LEAST, self.settings.tolerance) * exact
+        if abs(own - exact) <= allowed:
+            return own
+        asked, more = step.iterations, own
+        while abs(more - exact) > allowed and step.iterations < MOST:
+            step.iterations *= 2
+            more = self._objective(stage)
+        enough, step.iterations = step.iterations, asked
+        remedy = f"--model.net.init_args.iterations {enough}, or " if abs(more - exact) <= allowed else ""
+        raise InputError(
+            f"stage {stage + 1}: with {asked} iterations of conjugate gradients the step's training objective is "
+            f"{own:.4g}, and {exact:.4g} of the exact step, which a certificate is for; use {remedy}a larger weight or "
+            "a larger convex.tolerance"
+        )
+
+    def _objective(self, stage: int) -> float:
+        """The training objective of a stage, as the network's own step has it."""
+        step, peak = self.net.steps[stage], torch.ones(1, device=self.device)
+        losses = [float(self.loss(step(x, problem), target, peak)) for x, problem, target in self._samples(stage)]
+        return fmean(losses) + float(convex_denoiser(step).penalty())
+
+    def _samples(self, stage: int) -> Iterator[Sample]:
+        """The training slices as the stage gets them, with the masks of epoch 0."""
+        for batch in self._batches(self.data.train_dataloader()):
+            problem, scale = pose(batch)
+            x = run(self.net.sequence[:stage], problem.AHy, problem)
+            target = sense_target(batch) / scale
+            yield Sample(x, problem, target)
+
+    def _validated(self, stage: int) -> dict[str, float]:
+        """Scores of the network up to a stage on the validation files; the loss with the stage's penalty."""
+        validation = Validation()
+        for batch in self._batches(self.data.val_dataloader()):
+            problem, scale = pose(batch)
+            x = run(self.net.sequence[: stage + 1], problem.AHy, problem)
+            loss = objective(self.loss, batch, scale)(x) + penalty(self.net.sequence[stage : stage + 1], x)
+            image = magnitude(x * scale, batch.crop)
+            validation.update(batch, image, [magnitude(problem.AHy * scale, batch.crop), image], [loss])
+        scores = validation.scores(Local())
+        return {key: scores[key] for key in ("loss", "psnr", "ssim", "nmse")} | {"psnr_in": scores["stage_psnr/in"]}
+
+    def _batches(self, loader: Any) -> Iterator[Slice]:
+        for batch in loader:
+            yield self.data.maps.attach(batch.to(self.device))
+
+
+def _normal(like: Tensor, seed: int) -> Tensor:
+    return torch.randn(like.shape, generator=torch.Generator().manual_seed(seed)).to(like)
+
+
+def _fill(denoiser: ConvexDual, found: dict[str, Any]) -> None:
+    denoiser.gates.copy_(found["gates"])
+    denoiser.filters.copy_(found["filters"])
+
+
+def _set(step: nn.Module, value: float) -> None:
+    if isinstance(step, ProximalGradient):
+        step.step_size.fill_(value)
+    elif isinstance(step, ModelBased):
+        step.log_weight.fill_(log(value))
