@@ -136,7 +136,7 @@ def test_a_relu_network_is_mapped_to_filters_and_back() -> None:
 def test_a_solution_of_zeros_is_a_network_that_does_nothing() -> None:
     like, x = ConvexDual(4, 3), torch.randn(1, 1, 6, 5, dtype=torch.complex64)
     network = network_of(torch.zeros(4, 9), torch.zeros(4, 9), like)
-    assert torch.equal(network(x), x) and float(network.penalty()) == 0
+    assert torch.equal(network(x), x) and network.penalty().item() == 0
     p = program(n=60, d=4, gates=5)
     solution = solve_cones(p.at(1.5 * p.largest_strength))
     assert not solution.w.any() and not solution.z.any()
