@@ -26,7 +26,7 @@ def report(done: Mapping[str, Any], seeds: int) -> Line:
 
 
 def one_shot(done: Mapping[str, Any], prefix: str, seeds: int) -> list[Line]:
-    """Rows of one acceleration. Objectives relative to the constrained program's behind grown gates, seed by seed."""
+    """Rows of one acceleration. Objectives relative to the constrained program's behind grown gates, their mean."""
     grown = [done[f"{prefix}grown gates | {seed}"] for seed in range(seeds)]
     base = np.mean([line["constrained"]["primal"] for line in grown])
     rows = [{"method": "zero-filled", **summary([done[f"{prefix}zero-filled"]], "objective", base)}]

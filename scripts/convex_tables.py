@@ -20,7 +20,7 @@ def convex_study(report: Line) -> str:
 
 def one_shot(acceleration: str, rows: Sequence[Line]) -> list[str]:
     tests = list(rows[0]["scores"])
-    columns = ["objective / 1000", "over the constrained, grown", "gap", "active", *(f"{t}: PSNR (dB)" for t in tests)]
+    columns = ["1000 x objective", "over the constrained, grown", "gap", "active", *(f"{t}: PSNR (dB)" for t in tests)]
     lines = [f"| {acceleration}x | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
     for row in rows:
         relative = several([100 * x for x in row["relative_range"]], "+.2f", " %")

@@ -14,7 +14,7 @@ OURS, PYSCNN, CLARABEL = "mrirecon", "pyscnn", "Clarabel"
 REFERENCE = Side(
     "reference", "convex_sides", "ours", {"to 1e-8": {"precision": "float64", "tolerance": 1e-8}}, patience=1.0
 )
-RATES = {f"rate {rate:g}": {"rate": rate} for rate in (1e-1, 1e-2, 1e-3)}
+RATES = {f"rate {rate:g} falling": {"rate": rate} for rate in (1e-1, 1e-2, 1e-3)}
 SIDES = (
     Side(
         OURS,
@@ -31,6 +31,9 @@ SIDES = (
             "single precision": {"precision": "float32"},
             "double precision": {"precision": "float64"},
             "double precision, torch": {"precision": "float64", "backend": "torch"},
+            "single precision, torch": {"precision": "float32", "backend": "torch"},
+            "double precision, torch, no restarts": {"precision": "float64", "backend": "torch", "restarts": False},
+            "single precision, torch, no restarts": {"precision": "float32", "backend": "torch", "restarts": False},
             "single precision, no restarts": {"precision": "float32", "restarts": False},
             "double precision, no restarts": {"precision": "float64", "restarts": False},
         },

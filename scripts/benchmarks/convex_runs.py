@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, replace
 from pathlib import Path
-from statistics import median
 
 from benchmarks.convex_problems import Size
 from benchmarks.convex_process import Limits, Outcome, Side, run
 
 SLOWER = 2.0  # a variant that takes so many times as long as the fastest is not tried on the next problem
-KEPT = 4  # variants that are, at most
+KEPT = 4  # variants that are, at most; where none got there all are
 SHORT = 10.0  # seconds; what takes less is repeated
 
 
@@ -30,6 +29,8 @@ class Runs:
         After one that ran out of time or memory, slower ones are not tried, unless all are tried for the first time.
         """
         key, found, limits = (side.name, size.fraction), {}, self.limits
+        if side.most is not None:  # few and short: all of them every time
+            self.left.pop(key, None)
         for variant in self.left.get(key, side.variants):
             found[variant] = self.once(size, side, variant, target, limits)
             seconds = found[variant].seconds
@@ -40,12 +41,16 @@ class Runs:
         order = sorted(found, key=lambda name: (found[name].seconds or float("inf"), found[name].best))
         best = found[order[0]]
         within = [name for name in order if (found[name].seconds or float("inf")) <= SLOWER * (best.seconds or 0)]
-        self.left[key] = within[:KEPT] or order[:1]
+        self.left[key] = within[:KEPT] or order
         if best.seconds is not None and best.seconds < SHORT:
-            more = [self.once(size, side, order[0], target, limits, i).seconds for i in range(1, self.repeats)]
-            times = [best.seconds, *(t for t in more if t is not None)]
-            found[order[0]] = replace(best, seconds=median(times))
+            more = [self.once(size, side, order[0], target, limits, i) for i in range(1, self.repeats)]
+            runs = sorted((o for o in (best, *more) if o.seconds is not None), key=lambda o: o.seconds or 0.0)
+            found[order[0]] = runs[len(runs) // 2]
         return {name: found[name] for name in order}
+
+    def choose_again(self) -> None:
+        """Let all variants of all sides be tried on the next problem, which is of another kind than those before."""
+        self.left.clear()
 
     def once(
         self, size: Size, side: Side, variant: str, target: float, limits: Limits | None = None, repeat: int = 0

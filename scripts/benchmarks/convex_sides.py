@@ -6,9 +6,9 @@ that have many; one that has only a result is ended from outside.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from math import cos, pi
 from unittest.mock import patch
 
 import numpy as np
@@ -90,7 +90,7 @@ def clarabel(
 
 
 def adam(problem: Problem, clock: Clock, rate: float = 1e-2) -> None:
-    """Adam on all filters of the gated program, with the patterns in memory."""
+    """Adam on all filters of the gated program, with the patterns in memory; the rate falls to zero with time."""
     Y, b, beta = problem.Y, problem.b, problem.beta
     D = (Y @ problem.u.T >= 0).float()
     v = torch.zeros_like(problem.u, requires_grad=True)
@@ -99,7 +99,7 @@ def adam(problem: Problem, clock: Clock, rate: float = 1e-2) -> None:
         r = torch.linalg.vecdot(Y, D @ v) - b
         return r.square().sum() / 2 + beta * (v.square().sum(1) + 1e-16).sqrt().sum()
 
-    descend([v], loss, rate, lambda: clock.look(lambda: problem.objective(v)))
+    descend([v], loss, rate, clock, lambda: clock.look(lambda: problem.objective(v)))
 
 
 def adam_relu(problem: Problem, clock: Clock, rate: float = 1e-2) -> None:
@@ -122,12 +122,15 @@ def adam_relu(problem: Problem, clock: Clock, rate: float = 1e-2) -> None:
         with torch.no_grad():
             return float(loss(Y.double(), b.double(), u.double(), v.double()))
 
-    descend([u, v], loss, rate, lambda: clock.look(worth))
+    descend([u, v], loss, rate, clock, lambda: clock.look(worth))
 
 
-def descend(weights: list[Tensor], loss: Callable[[], Tensor], rate: float, look: Callable[[], None]) -> None:
+def descend(
+    weights: list[Tensor], loss: Callable[[], Tensor], rate: float, clock: Clock, look: Callable[[], None]
+) -> None:
     optimizer = torch.optim.Adam(weights, rate)
-    for _ in itertools.count():
+    while True:
+        optimizer.param_groups[0]["lr"] = rate * (1 + cos(pi * min(1.0, clock.now / clock.limit))) / 2
         optimizer.zero_grad()
         loss().backward()
         optimizer.step()

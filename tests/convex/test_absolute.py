@@ -153,16 +153,15 @@ def test_single_precision_reaches_the_same_value() -> None:
     assert single.certificate.primal == pytest.approx(solve(p, 1e-6).certificate.primal, rel=1e-4)
 
 
-@pytest.mark.parametrize(("dense", "tolerance"), [(0, 3e-3), (6000, 1e-4)])
+@pytest.mark.parametrize(("dense", "tolerance"), [(0, 1e-2), (6000, 1e-4)])
 def test_what_follows_the_filters_is_part_of_the_program(
     dense: int, tolerance: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With the Gram matrix as metric, and without, where first-order steps get no further than about 1e-3."""
+    """With the Gram matrix as metric, and without, where first-order steps take long below that."""
     monkeypatch.setattr("mrirecon.convex.working_absolute.DENSE", dense)
     p, T = program(n=60, gates=12), smoothing(60)
     q = LeastAbsolute(Followed(p.K, Follows(T)), p.b, 1.0)
     q = q.at(0.1 * q.largest_strength)
-    tolerance = 1e-4 if dense else 1e-2
     proof = solve(q, tolerance).certificate
     best = optimum(torch.einsum("mn,nij->mij", T, matrix(p.K)), p.b, q.beta)
     assert proof.dual <= best * (1 + 1e-7) and proof.primal >= best * (1 - 1e-7)

@@ -199,3 +199,34 @@ def test_what_was_finished_before_an_interruption_is_not_done_again(tmp_path, mo
         assert list(one.fastest(size, side, 1.0)) == ["fast", "slow", "slower"]
         assert called == ["fast", "slow", "slower", "fast", "fast"]
         assert one.left["ours", 0.1] == ["fast", "slow"], "what takes more than twice as long is not tried again"
+
+
+def test_goals_are_the_worst_of_the_small_and_the_largest_that_a_peer_has_finished() -> None:
+    convex, plan = part(""), part("_plan").Plan()
+
+    def rows(seconds: dict[object, tuple[object, object, object]]) -> list[dict]:
+        return [
+            {"patches": at.patches, "kernel": at.kernel, "gates": at.gates, "fraction": at.fraction, "side": side}
+            | {"seconds": "" if taken is None else taken}
+            for at, of in seconds.items()
+            for side, taken in zip(("mrirecon", "pyscnn", "Clarabel"), of, strict=True)
+        ]
+
+    small, ladder = plan.small, plan.ladder
+    found = {
+        small[0]: (1.0, 3.0, 8.0),
+        small[1]: (2.0, 4.0, 8.0),
+        ladder[0]: (1.0, 9.0, 20.0),
+        ladder[1]: (2.0, 14.0, None),
+    }
+    goals = {name: goal.value for name, goal in convex.goals(rows(found), plan).items()}
+    assert goals == {
+        "pyscnn_time_vs_ours_small": 2.0,
+        "pyscnn_time_vs_ours_large": 7.0,
+        "clarabel_time_vs_ours_large": 20.0,
+    }
+    found[ladder[1]] = (None, 14.0, None)
+    found[small[1]] = (None, 4.0, 8.0)
+    goals = {name: goal.value for name, goal in convex.goals(rows(found), plan).items()}
+    assert goals["pyscnn_time_vs_ours_small"] == goals["pyscnn_time_vs_ours_large"] == 0
+    assert convex.WITHIN == 1e-4
