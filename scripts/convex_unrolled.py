@@ -120,7 +120,7 @@ class Networks:
         words = ["-c", f"models/{'pgd_convex' if unrolled else 'convex_one_shot'}", "-c", "train/convex"]
         words += ["--model.net.init_args.n_steps", str(steps)] if unrolled else []
         words += [f"{DENOISER}.n_gates", str(settings.gates), f"{DENOISER}.kernel_size", str(settings.kernel_size)]
-        words += [f"{DENOISER}.strength", str(strength), f"{DENOISER}.seed", str(seed)]
+        words += [f"{DENOISER}.strength", str(strength)]
         words += ["--convex.tolerance", str(settings.tolerance), "--seed_everything", str(seed)]
         command("convex-fit", *words, *self._data(), "--run", str(run), "--resume", "auto")
         return run

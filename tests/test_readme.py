@@ -6,6 +6,7 @@ import importlib
 import re
 import subprocess
 import sys
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 
@@ -22,6 +23,12 @@ LINES = [line.split("#")[0].strip() for block in BLOCKS for line in block.split(
 COMMANDS_USED = [line[line.index("mrirecon ") :].split() for line in LINES if re.match("mrirecon |torchrun ", line)]
 
 
+@cache
+def help_of(name: str) -> str:
+    code = f"from mrirecon.cli import main; main([{name!r}, '--help'])"
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+
+
 @pytest.mark.parametrize("words", COMMANDS_USED, ids=" ".join)
 def test_a_command_and_its_options_exist(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     _, name, *rest = words
@@ -29,8 +36,7 @@ def test_a_command_and_its_options_exist(words: list[str], capsys: pytest.Captur
     for flag, card in pairwise(rest):
         if flag == "-c":
             assert locate(card).is_file()
-    code = f"from mrirecon.cli import main; main([{name!r}, '--help'])"
-    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    shown = help_of(name)
     for option in (word for word in rest if word.startswith("--") and "." not in word):
         assert option in shown
 

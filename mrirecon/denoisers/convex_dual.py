@@ -35,7 +35,7 @@ class ConvexDual(Denoiser):
         strength: beta of the group lasso beta sum_i ||v_i|| that training adds to the loss; 0 or more.
         ndim: 2 for slices, 3 for volumes and 2D + time.
         padding: how the image goes on beyond its border: zeros, reflect or circular.
-        seed: of the gates, drawn from a normal distribution.
+        seed: of the gates, drawn from a normal distribution; `mrirecon convex-fit` draws its own for every stage.
     """
 
     gates: Tensor
