@@ -63,7 +63,7 @@ class ConvexCli(Cli):
         progress = convex.Progress()
         if self.state is not None:
             progress = resumed(model, self.state)
-            refuse_changes(self.run_folder, config)
+            refuse_changes(self.run_folder, config, progress)
         refuse_unused(yaml.safe_load(config))
         convex.refuse(model, settings)
         datamodule.prepare_data()

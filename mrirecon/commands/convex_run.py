@@ -14,6 +14,7 @@ import yaml
 
 from mrirecon import checkpoint
 from mrirecon.atomic import replacing
+from mrirecon.convex.certificate import Certificate
 from mrirecon.errors import InputError
 from mrirecon.figures import curve
 from mrirecon.training.convex import Progress
@@ -132,23 +133,29 @@ def lock(folder: Path) -> int | None:
 def resumed(model: Reconstruction, path: Path) -> Progress:
     """The progress of an earlier run, and its weights in the model; InputError for another kind of checkpoint."""
     state = checkpoint.read(path).get("convex")
-    names = set(vars(Progress()))
-    if not isinstance(state, dict) or set(state) != names:
+    if not isinstance(state, dict) or set(state) != set(vars(Progress())):
         raise InputError(
             f"{path} is not of `mrirecon convex-fit`; go on with `mrirecon fit --resume`, or name another run"
         )
+    kept = [*Certificate.__dataclass_fields__, "value", "step", "psnr", "ssim", "psnr_in"]
+    if any(key not in stage for stage in state["stages"] for key in kept):
+        raise InputError(f"{path} is of another version of `mrirecon convex-fit`; begin anew in another run")
     checkpoint.load_weights(model.net, path)
     return Progress(**state)
 
 
-def refuse_changes(run: Path, config: str) -> None:
-    """Raises InputError for settings that are not those the run began with: its certificates would be of two kinds."""
+def refuse_changes(run: Path, config: str, progress: Progress) -> None:
+    """Raises InputError for settings that are not those the run began with: its certificates would be of two kinds.
+
+    The iterations of MoDL's steps may change before a stage is done, as a stage that needs more of them says.
+    """
+    begun = bool(progress.stages)
     before, now = (_leaves(yaml.safe_load(text)) for text in ((run / "config.yaml").read_text(), config))
     changed = [
         f"{key}: {before.get(key)} became {now.get(key)}"
         for key in sorted(before.keys() | now.keys())
         if before.get(key) != now.get(key)
-        and not key.endswith("net.init_args.iterations")
+        and (begun or not key.endswith("net.init_args.iterations"))
         and not any(key == free or key.startswith(f"{free}.") for free in FREE)
     ]
     if changed:

@@ -92,12 +92,14 @@ class StageByStage:
         program = stage_program(
             step, self._samples(stage), settings.gates, seed, settings.cg_tolerance, dtype, kind, total, rate
         )
-        self._checked(stage, program)
+        if isinstance(step, ModelBased):
+            self._checked(stage, program)  # before the work, with filters of zero; and after it, with the solution
         solution = solve(program, settings.tolerance, self.progress.filters, partial(self._round, stage, value))
         gates, filters = (t.to(denoiser.gates) for t in (program.K.gates, solution.filters))
         self.progress.filters = filters  # where the next candidate starts
         found = {"gates": gates.reshape(denoiser.gates.shape), "filters": filters.reshape(denoiser.gates.shape)}
         _fill(denoiser, found)
+        self.save()
         # Of the filters as they are stored.
         proof = solution.certificate.of(program.objective(filters.double()))
         told: dict[str, Any] = {key: getattr(settings, key) for key in ("tolerance", "precision", "cg_tolerance")}
@@ -122,7 +124,7 @@ class StageByStage:
         own = self._objective(stage)
         if not isinstance(step, ModelBased):
             return own
-        exact, allowed = program.objective(convex_denoiser(step).filters.flatten(1).double()), LEAST
+        exact = program.objective(convex_denoiser(step).filters.flatten(1).double())
         allowed = max(LEAST, self.settings.tolerance) * exact
         if abs(own - exact) <= allowed:
             return own
@@ -132,10 +134,11 @@ class StageByStage:
             more = self._objective(stage)
         enough, step.iterations = step.iterations, asked
         remedy = f"--model.net.init_args.iterations {enough}, or " if abs(more - exact) <= allowed else ""
+        anew = ", in a new run, as finished stages would become others" if stage else ""
         raise InputError(
             f"stage {stage + 1}: with {asked} iterations of conjugate gradients the step's training objective is "
             f"{own:.4g}, and {exact:.4g} of the exact step, which a certificate is for; use {remedy}a larger weight or "
-            "a larger convex.tolerance"
+            f"a larger convex.tolerance{anew}"
         )
 
     def _objective(self, stage: int) -> float:
