@@ -20,11 +20,6 @@ from mrirecon.figures import curve
 from mrirecon.training.convex import Progress
 from mrirecon.training.module import Reconstruction
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
-
 SECONDS = 60  # between two savings inside a stage
 SAYS = (
     "Filters of a stage are globally optimal, to the relative duality gap, for this stage's gated program with these "
@@ -116,7 +111,9 @@ class RunFolder:
 
 def lock(folder: Path) -> int | None:
     """Raises InputError where another process has locked the folder; else what to close to give it free."""
-    if fcntl is None:
+    try:
+        import fcntl  # where there is none, on Windows, runs are not locked
+    except ImportError:
         return None
     number = os.open(folder, os.O_RDONLY)
     try:
