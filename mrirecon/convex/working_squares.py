@@ -17,11 +17,11 @@ from mrirecon.convex.certificate import Certificate
 from mrirecon.convex.group_lasso import minimise_quadratic
 from mrirecon.convex.groups import Some, grown_gram, times
 from mrirecon.convex.metric import GramMetric, Metric, PatchMetric, guarded, sampled
+from mrirecon.convex.working_set import JOINING
 
 if TYPE_CHECKING:
     from mrirecon.convex.least_squares import LeastSquares
 
-JOINING = 10  # groups that join even where the Gram matrix has no room for them
 NEAR = 0.9  # of beta: groups whose gradients are shorter leave where they are zero, to join again if need be
 DENSE = 8000  # variables up to which the Gram matrix pays: 512 MB, and some seconds to factor on two cores
 PATIENCE = 20  # looks at the gap without a better one by a tenth: rounding, or the error of K, allows no more
