@@ -22,8 +22,9 @@ help:
 quickstart: .venv/installed
 	$(BIN)/python scripts/quickstart.py
 
+# One process a core, at most four, with one thread each. Tests of a file share what is dear to set up.
 test: .venv/installed
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 lint: .venv/installed
 	$(BIN)/ruff check .

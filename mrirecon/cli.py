@@ -18,7 +18,7 @@ from mrirecon.training.watch import PARENT, end_with_parent
 COMMANDS = {
     "simulate": "write multi-coil volumes with known truth, in fastMRI layout",
     "fit": "train a network from YAML cards",
-    "convex-fit": "train convex denoisers stage by stage, each to a certificate of optimality",
+    "convex-fit": "train convex denoisers stage by stage, each a program of its own with a certificate",
     "validate": "score a trained network on the validation files",
     "test": "score a trained network on the test files",
     "predict": "reconstruct the prediction files of a data card",
@@ -68,13 +68,22 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 0
         print(f"mrirecon {name}: {error}; check the path, the space on the disk and the rights", file=sys.stderr)
         return 2
-    except MemoryError as error:
-        print(f"mrirecon {name}: not enough memory ({error}); ask for smaller sizes or batches", file=sys.stderr)
+    except (MemoryError, RuntimeError) as error:
+        if not of_memory(error):
+            raise
+        said = str(error).split("\n")[0].split(". GPU ")[0]  # torch goes on with advice about its allocator
+        print(f"mrirecon {name}: not enough memory ({said}); ask for smaller sizes or batches", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         let_the_first_speak()
         print(f"mrirecon {name}: interrupted", file=sys.stderr)
         return 130
+
+
+def of_memory(error: Exception) -> bool:
+    """Whether there was too little of it, on a GPU or, as torch's allocator says it, on the CPU."""
+    words = "OutOfMemoryError", "can't allocate memory", "not enough memory"
+    return isinstance(error, MemoryError) or any(word in f"{type(error).__name__}: {error}" for word in words)
 
 
 def let_the_first_speak() -> None:

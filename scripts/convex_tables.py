@@ -30,7 +30,8 @@ def one_shot(acceleration: str, rows: Sequence[Line]) -> list[str]:
         cells.append(several(row["active"], "d") if "active" in row else "")
         cells += [spread(row["scores"][test]["psnr"], DIGITS["psnr"]) for test in tests]
         lines.append(f"| {row['method']} | {' | '.join(cells)} |")
-    return lines
+    prices = next(row["price"] for row in rows if row["price"])
+    return [*lines, "", f"Highest price of a direction that the search did not take: {several(prices, '.4f')}."]
 
 
 def unrolled(rows: Sequence[Line]) -> list[str]:

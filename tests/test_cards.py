@@ -17,6 +17,7 @@ GROUPS = {group: [name for name in cards() if name.startswith(group)] for group 
 PAIRS = [(model, "train/end_to_end") for model in GROUPS["models"]]
 # A residual CNN has no inverse; test_refused_training.py has the refusal.
 PARTNERS = {"train/inverted": "models/modl_contractive", "train/convex": "models/pgd_convex"}
+PAIRS += [("models/pgd_convex", "train/greedy")]  # by gradients, as any network
 PAIRS += [(PARTNERS.get(train, "models/pgd_resnet"), train) for train in GROUPS["train"] if train != "train/end_to_end"]
 
 

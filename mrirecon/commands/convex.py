@@ -10,11 +10,13 @@ import yaml
 from pytorch_lightning.cli import LightningArgumentParser
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
+from mrirecon import checkpoint
 from mrirecon.commands.convex_bar import Bar
 from mrirecon.commands.convex_run import RunFolder, refuse_changes, refuse_unused, resumed
 from mrirecon.commands.lightning import Cli
 from mrirecon.convex.certificate import Certificate
 from mrirecon.data.module import FastMRIData
+from mrirecon.errors import InputError
 from mrirecon.training import convex
 from mrirecon.training.module import Reconstruction
 from mrirecon.training.stage_by_stage import StageByStage
@@ -30,7 +32,8 @@ gated program with these gates, given the images that the stage gets. It says no
 network, or of the stages jointly. The loss is mrirecon.losses.L2 or PartsL1, convex in the complex image.
 
   -c, --config CARD   path of a YAML card, or the name of a shipped one (`mrirecon cards` lists them)
-  --run FOLDER        where config.yaml, checkpoints/last.ckpt, certificates.json and stages.png go
+  --run FOLDER        where config.yaml, checkpoints/last.ckpt, certificates.json and stages.png go (default: runs/ and
+                      the cards' names)
   --resume            go on with the stage, and the filters, at which it was stopped, to the same certificate
   --resume auto       the same if there is a run to go on from, else begin it
   --KEY VALUE         any setting of the cards, for example --convex.tolerance 1e-4 --data.path /data/knee
@@ -55,22 +58,31 @@ class ConvexCli(Cli):
         super().add_arguments_to_parser(parser)
         parser.add_class_arguments(convex.Convex, "convex")
 
+    def after_instantiate_classes(self) -> None:
+        if self.trainer.world_size > 1:
+            raise InputError(
+                f"{self.trainer.world_size} devices, but stages are solved one after the other on one; use "
+                "--trainer.devices 1"
+            )
+        super().after_instantiate_classes()
+
     def fit(self, model: Reconstruction, datamodule: FastMRIData, **_: Any) -> None:
         """Instead of the trainer's."""
+        signal.signal(signal.SIGTERM, stopped)
         settings = self.config_init["fit"]["convex"]
         settings = settings if isinstance(settings, convex.Convex) else convex.Convex(**settings.as_dict())
         config = self._parser("fit").dump(self.config["fit"], skip_none=False)
         progress = convex.Progress()
         if self.state is not None:
-            progress = resumed(model, self.state)
+            progress = resumed(self.state)
             refuse_changes(self.run_folder, config, progress)
+            checkpoint.load_weights(model.net, self.state)
         refuse_unused(yaml.safe_load(config))
         convex.refuse(model, settings)
         datamodule.prepare_data()
         folder = RunFolder(self.run_folder, model, progress, config)
         device = self.trainer.strategy.root_device
         model.to(device)
-        signal.signal(signal.SIGTERM, stopped)
         with Bar(len(model.net.steps), settings.tolerance) as bar:
 
             def report(stage: int, value: float | None, certificate: Certificate) -> None:

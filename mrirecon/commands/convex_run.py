@@ -127,8 +127,8 @@ def lock(folder: Path) -> int | None:
     return number
 
 
-def resumed(model: Reconstruction, path: Path) -> Progress:
-    """The progress of an earlier run, and its weights in the model; InputError for another kind of checkpoint."""
+def resumed(path: Path) -> Progress:
+    """The progress of an earlier run; InputError for another kind of checkpoint."""
     state = checkpoint.read(path).get("convex")
     if not isinstance(state, dict) or set(state) != set(vars(Progress())):
         raise InputError(
@@ -137,16 +137,15 @@ def resumed(model: Reconstruction, path: Path) -> Progress:
     kept = [*Certificate.__dataclass_fields__, "value", "step", "psnr", "ssim", "psnr_in"]
     if any(key not in stage for stage in state["stages"] for key in kept):
         raise InputError(f"{path} is of another version of `mrirecon convex-fit`; begin anew in another run")
-    checkpoint.load_weights(model.net, path)
     return Progress(**state)
 
 
 def refuse_changes(run: Path, config: str, progress: Progress) -> None:
     """Raises InputError for settings that are not those the run began with: its certificates would be of two kinds.
 
-    The iterations of MoDL's steps may change before a stage is done, as a stage that needs more of them says.
+    The iterations of MoDL's steps may change before anything is solved, as a stage that needs more of them says.
     """
-    begun = bool(progress.stages)
+    begun = bool(progress.stages or progress.tried)
     before, now = (_leaves(yaml.safe_load(text)) for text in ((run / "config.yaml").read_text(), config))
     changed = [
         f"{key}: {before.get(key)} became {now.get(key)}"

@@ -20,8 +20,9 @@ from mrirecon.data.writing import Attribute
 from mrirecon.errors import InputError
 from mrirecon.explain import Explanation, explain, frequency_response
 from mrirecon.explain.clusters import MOST
-from mrirecon.explain.explanation import gated_form, pixel_numbers
+from mrirecon.explain.explanation import gated_form
 from mrirecon.explain.picture import picture, telling_pixels
+from mrirecon.explain.pixels import pixel_numbers
 from mrirecon.imaging import pose
 from mrirecon.progress import bar
 from mrirecon.reconstruct import Reconstructor
@@ -69,19 +70,22 @@ def explain_stages(
             if path.exists() and not overwrite:
                 raise InputError(f"{path} exists; name another folder with --out, or replace it with --overwrite")
     record = reconstructor.record(volume) | {"slice": index}
-    found = []
-    with torch.inference_mode(), bar("explaining", len(wanted)) as advance:
+    found: dict[int, Explanation] = {}
+    said: list[str] = []
+    with torch.inference_mode(), bar("explaining", 2 * len(wanted)) as advance:
         batch = Slices([volume], reconstructor.sampling)[[(0, index)]].to(reconstructor.device)
         problem, _ = pose(reconstructor.cache.attach(batch))
         for number, (denoiser, x) in islice(enumerate(stage_inputs(net, problem), 1), wanted.stop - 1):
             if number not in wanted:
                 continue
             try:
-                explanation = explain(denoiser, x, wish.clusters)
+                found[number] = explain(denoiser, x, wish.clusters)
             except InputError as error:
                 raise InputError(f"stage {number}, slice {index} of {volume.path}: {error}") from None
-            name = f"stage {number} of {len(steps)}, {type(denoiser).__name__}"
-            found.append(
+            advance(1)
+        for number, explanation in found.items():
+            name = f"stage {number} of {len(steps)}, {type(denoiser_of(steps[number - 1], number)).__name__}"
+            said.append(
                 f"{name}: {len(explanation.active)} of {len(explanation.norms)} groups active, "
                 f"{explanation.n_patterns} combinations of open gates, {len(explanation.sizes)} clusters"
             )
@@ -92,7 +96,7 @@ def explain_stages(
             picture(figure, explanation, pixels, f"{volume.path.name}, slice {index}: {name}", volume.crop)
             _write(archive, arrays, record | {"stage": number, "achieved_acceleration": batch.acceleration[0]})
             advance(1)
-    print(*found, f"figures and arrays: {out}", sep="\n")
+    print(*said, f"figures and arrays: {out}", sep="\n")
 
 
 def arrays_of(explanation: Explanation, pixels: Sequence[Sequence[int]], all_filters: bool) -> dict[str, np.ndarray]:

@@ -1,4 +1,4 @@
-"""The convex program that is exactly a two-layer ReLU network's training, with its cone constraints.
+"""The convex program with cone constraints: with gates for all patterns, exactly a two-layer ReLU network's training.
 
 min  1/2 ||K (w - z) - b||^2 + beta sum_i (||w_i|| + ||z_i||)   s.t.  (2 D_i - I) Y w_i >= 0, (2 D_i - I) Y z_i >= 0
 

@@ -22,8 +22,9 @@ class Certificate:
     """What is known of a solution.
 
     primal: F at the solution. dual: a lower bound of F at every point, where violation is 0.
-    gap: (primal - dual) / primal, at least the solution's relative distance from the minimum; 0 where primal is 0.
-    subgradient: length of the shortest subgradient of F at the solution, 0 at the minimum.
+    gap: (primal - dual) / primal, at least how far F is above its minimum, relative to F; 0 where primal is 0.
+    subgradient: length of the shortest subgradient of F at the solution, 0 at the minimum. Under absolute loss, whose
+        subgradients are many where residuals are zero, of those with the multipliers that give the dual value.
     violation: how far constraints are from being kept, relative to what they constrain; 0 for a program without any.
     active: groups that are not zero. groups: of the program.
     """

@@ -40,10 +40,6 @@ class Kept:
         """(multipliers / delta - C x)_+ of groups ``at``, (group, row): what the augmented Lagrangian charges for."""
         return (self.multipliers[at] / delta - (self.rows[at] @ x[:, :, None])[:, :, 0]).clamp_min(0)
 
-    def pull(self, at: Tensor) -> Tensor:
-        """C^T multipliers of groups ``at``, (group, tap): what they take off a group's gradient."""
-        return (self.multipliers[at][:, None, :] @ self.rows[at])[:, 0]
-
     def broken(self, x: Tensor, at: Tensor) -> float:
         """By how much a row is broken at most, relative to the longest filter."""
         if not self.rows.shape[1]:

@@ -108,12 +108,16 @@ class GramMetric:
 
 
 def sampled(K: Operator) -> Tensor | None:
-    """Weights (n,) of samples for an estimate of K^T K from some of them, drawn at random; None where all are few."""
+    """Weights (n,) of samples for an estimate of K^T K from some of them, drawn at random; None where all are few.
+
+    Half of them are drawn by leverage: what tells gates and details apart is in few patches, those of edges.
+    """
     if K.n < 2 * SAMPLED:
         return None
-    part = SAMPLED / K.n
-    kept = torch.rand(K.n, generator=torch.Generator().manual_seed(0)) < part
-    return kept.to(K.gates) / part
+    leverages = K.leverages()
+    chance = (SAMPLED / 2 * (1 / K.n + leverages / leverages.sum().clamp_min(1e-300))).clamp_max(1)
+    kept = torch.rand(K.n, generator=torch.Generator().manual_seed(0)).to(chance) < chance
+    return torch.where(kept, 1 / chance, 0.0)
 
 
 def guarded(Q: Tensor, moments: Tensor) -> Tensor:

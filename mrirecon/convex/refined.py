@@ -3,9 +3,9 @@
 min_v  1/2 v^T Q v - c^T v + beta sum_i ||v_i||        Q (group, tap, group, tap), c and v (group, tap)
 
 Where no group is zero the objective is smooth, with second derivatives Q + blocks (beta / ||v_i||) (I - n_i n_i^T),
-n_i = v_i / ||v_i||. A group comes when its gradient is too long for it to be zero. Where the groups are those of the
-minimum, one to three steps reach any accuracy; where they are not, steps become short, and the interior-point method
-does better.
+n_i = v_i / ||v_i||. A group comes when its gradient is too long for it to be zero, and goes when a step would take it
+past zero. Three to five steps reach any accuracy from where most of the groups are those of the minimum; where they are
+not, the interior-point method does better.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from mrirecon.convex.groups import times
 
 MOST, HALVINGS = 8, 4
 PATIENCE = 3  # steps without a gap that is smaller by a half
+DROPS = 4  # times that groups may go in a step
 ENOUGH = 1e-4  # of the decrease that a step promises
-SHORT = 0.02  # length relative to the longest below which groups go where no step helps
 FIRST = 1e-3  # length of a group that comes, relative to the longest: its first step gives it its own
 
 
@@ -39,17 +39,10 @@ def refined(
         if least <= tolerance or not bool(lengths.any()):
             break
         comes = (lengths == 0) & (pulls > beta)
-        v = torch.where(comes, -FIRST * lengths.max() * slope / pulls.clamp_min(1e-300), v)
-        at = v.any(1).nonzero()[:, 0]
-        step, failed = _step(v[at], Q[at][:, :, at], c[at], beta)
-        if failed:
-            short = (lengths > 0) & (lengths < SHORT * lengths.max())
-            if not bool(short.any()):
-                break
-            v = torch.where(short | comes, 0.0, v)  # near zero the objective bends too much; they come if need be
-            continue
-        v = torch.zeros_like(v).index_copy(0, at, step)
-        now = gap(v)
+        stepped = _stepped(torch.where(comes, -FIRST * lengths.max() * slope / pulls.clamp_min(1e-300), v), Q, c, beta)
+        if stepped is None:
+            break
+        v, now = stepped, gap(stepped)
         since = 0 if now < least / 2 else since + 1
         if now < least:
             best, least = v, now
@@ -58,28 +51,44 @@ def refined(
     return best, least
 
 
-def _step(x: Tensor, Q: Tensor, c: Tensor, beta: float) -> tuple[Tensor, bool]:
-    """One Newton step for groups x, none of them zero; and whether there is none that helps."""
-    lengths = x.norm(dim=1)
-    n = x / lengths[:, None]
-    g = times(Q, x) - c + beta * n
-    H, own = Q.clone(), torch.arange(len(x), device=x.device)
-    bend = torch.eye(x.shape[1]).to(x) - n[:, :, None] * n[:, None, :]
-    H[own, :, own] += (beta / lengths)[:, None, None] * bend
-    factor, info = torch.linalg.cholesky_ex(H.reshape(x.numel(), x.numel()))
-    if bool(info):
-        return x, True
-    step = -torch.cholesky_solve(g.reshape(-1, 1), factor).reshape(x.shape)
+def _stepped(v: Tensor, Q: Tensor, c: Tensor, beta: float) -> Tensor | None:
+    """v after a Newton step of the groups that are not zero, or None where there is none that helps.
+
+    Groups that the step would take past zero, where the objective is another, become zero, and the others have a step
+    without them. One that should have stayed comes again.
+    """
+    at, drops = v.any(1).nonzero()[:, 0], 0
+    while True:
+        if len(at) == 0:
+            return None
+        x, q, linear = v[at], Q[at][:, :, at], c[at]
+        lengths = x.norm(dim=1)
+        n = x / lengths[:, None]
+        g = times(q, x) - linear + beta * n
+        step = _newton(g, q, n, beta / lengths)
+        if step is None:
+            return None
+        past = ((x + step) * n).sum(1) <= 0
+        if drops == DROPS or not bool(past.any()):
+            break
+        at, drops = at[~past], drops + 1
 
     def objective(x: Tensor) -> float:
-        return float((x * (times(Q, x) / 2 - c)).sum()) + beta * float(x.norm(dim=1).sum())
+        return float((x * (times(q, x) / 2 - linear)).sum()) + beta * float(x.norm(dim=1).sum())
 
     now, promised, a = objective(x), float((g * step).sum()), 1.0
     for _ in range(HALVINGS):
         new = x + a * step
-        # Past zero the objective is another: there the group stays, and is zero.
         new = torch.where((new * n).sum(1, keepdim=True) > 0, new, 0.0)
         if objective(new) <= now + ENOUGH * a * promised + 1e-14 * abs(now):
-            return new, False
+            return torch.zeros_like(v).index_copy(0, at, new)
         a /= 2
-    return x, True
+    return None
+
+
+def _newton(g: Tensor, Q: Tensor, n: Tensor, bends: Tensor) -> Tensor | None:
+    """The Newton step of groups in directions n (group, tap) with gradient g and curvatures ``bends`` (group,)."""
+    H, own = Q.clone(), torch.arange(len(g), device=g.device)
+    H[own, :, own] += bends[:, None, None] * (torch.eye(g.shape[1]).to(g) - n[:, :, None] * n[:, None, :])
+    factor, info = torch.linalg.cholesky_ex(H.reshape(g.numel(), g.numel()))
+    return None if bool(info) else -torch.cholesky_solve(g.reshape(-1, 1), factor).reshape(g.shape)

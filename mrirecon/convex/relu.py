@@ -68,7 +68,8 @@ def decomposed(v: Tensor, cones: Cones, tolerance: float = 1e-9) -> tuple[Tensor
     its sign there, so that no filter along the gate does.
     """
     v = v.double()
-    least = torch.cat([(-values).clamp_min(0) for _, _, _, values in cones.values(v)], 1)  # of (2 D - I) Y z
+    signed = torch.cat([values for _, _, _, values in cones.values(v)], 1)
+    least, sizes = (-signed).clamp_min(0), signed.norm(dim=1).clamp_min(1e-300)  # least of (2 D - I) Y z
     middle, z = -v / 2, -v / 2
     multipliers, delta, before = torch.zeros_like(least), 1.0, float("inf")
     eye = torch.eye(v.shape[1]).to(v)
@@ -76,7 +77,7 @@ def decomposed(v: Tensor, cones: Cones, tolerance: float = 1e-9) -> tuple[Tensor
         z = _nearest(z, middle, cones, multipliers + delta * least, delta, eye)
         multipliers = delta * cones.lack(z, multipliers + delta * least, delta)
         short = _short(z, least, cones)
-        worst = float((short.norm(dim=1) / least.norm(dim=1).clamp_min(1e-300)).max())
+        worst = float((short.norm(dim=1) / sizes).max())
         if worst <= tolerance:
             break
         delta, before = delta * (5 if worst > before / 4 else 1), worst

@@ -6,7 +6,7 @@ variables are very many, by an augmented Lagrangian, with steps in the metric of
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -16,9 +16,7 @@ from mrirecon.convex.groups import Some, cut
 from mrirecon.convex.interior import Path
 from mrirecon.convex.metric import GramMetric, Metric, PatchMetric, guarded, sampled
 from mrirecon.convex.multipliers import rounded
-
-if TYPE_CHECKING:
-    from mrirecon.convex.least_absolute import LeastAbsolute
+from mrirecon.convex.operator import Operator
 
 DENSE = 6000  # variables up to which a matrix pays: 288 MB, and three seconds to factor on one core
 NEAR = 0.9  # of beta: groups whose gradients are shorter leave where they are zero, to join again if need be
@@ -27,10 +25,25 @@ STUCK = 10  # steps without a better gap: rounding allows no more
 PATIENCE = 100  # looks at the gap without a better one by a tenth: rounding, or the error of K, allows no more
 
 
+class Absolute(Protocol):
+    """What is needed of :class:`mrirecon.convex.least_absolute.LeastAbsolute`."""
+
+    K: Operator
+    b: Tensor
+    beta: float
+
+    @property
+    def moments(self) -> Tensor: ...
+    @property
+    def leverages(self) -> Tensor: ...
+    def certify(self, v: Tensor, at: Tensor, theta: Tensor | None = None) -> tuple[Certificate, Tensor]: ...
+    def worth(self, v: Tensor, gradient: Tensor, r: Tensor, theta: Tensor) -> Certificate: ...
+
+
 class AbsoluteSet:
     """Groups that join, and leave when they are far from being active; with multipliers theta (n,) of the residual."""
 
-    def __init__(self, program: LeastAbsolute) -> None:
+    def __init__(self, program: Absolute) -> None:
         self.program = program
         self.groups = torch.zeros(0, dtype=torch.int64, device=program.K.gates.device)
         self.near = torch.zeros(0, dtype=torch.bool, device=program.K.gates.device)

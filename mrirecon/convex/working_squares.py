@@ -7,7 +7,7 @@ and some ten of them do, whatever the condition.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -17,20 +17,33 @@ from mrirecon.convex.certificate import Certificate
 from mrirecon.convex.group_lasso import minimise_quadratic
 from mrirecon.convex.groups import Some, grown_gram, times
 from mrirecon.convex.metric import GramMetric, Metric, PatchMetric, guarded, sampled
+from mrirecon.convex.operator import Operator
 from mrirecon.convex.working_set import JOINING
-
-if TYPE_CHECKING:
-    from mrirecon.convex.least_squares import LeastSquares
 
 NEAR = 0.9  # of beta: groups whose gradients are shorter leave where they are zero, to join again if need be
 DENSE = 8000  # variables up to which the Gram matrix pays: 512 MB, and some seconds to factor on two cores
 PATIENCE = 20  # looks at the gap without a better one by a tenth: rounding, or the error of K, allows no more
 
 
+class Squared(Protocol):
+    """What is needed of :class:`mrirecon.convex.least_squares.LeastSquares`."""
+
+    K: Operator
+    b: Tensor
+    beta: float
+
+    @property
+    def bb(self) -> float: ...
+    @property
+    def moments(self) -> Tensor: ...
+    def certify(self, v: Tensor, at: Tensor) -> tuple[Certificate, Tensor]: ...
+    def worth(self, v: Tensor, gradient: Tensor, r: Tensor) -> Certificate: ...
+
+
 class SquaresSet:
     """Groups that join, and leave when they are far from being active, with their Gram matrix Q."""
 
-    def __init__(self, program: LeastSquares) -> None:
+    def __init__(self, program: Squared) -> None:
         self.program = program
         device, d = program.K.gates.device, program.K.gates.shape[1]
         self.weights = sampled(program.K)

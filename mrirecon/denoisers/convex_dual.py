@@ -35,7 +35,9 @@ class ConvexDual(Denoiser):
         strength: beta of the group lasso beta sum_i ||v_i|| that training adds to the loss; 0 or more.
         ndim: 2 for slices, 3 for volumes and 2D + time.
         padding: how the image goes on beyond its border: zeros, reflect or circular.
-        seed: of the gates, drawn from a normal distribution; `mrirecon convex-fit` draws its own for every stage.
+        seed: of the gates, drawn from a normal distribution. `mrirecon convex-fit` knows the training data and draws
+            its own for every stage, from their statistics if asked, without duplicates and dead ones; by
+            ``mrirecon.convex.gates.distinct_gates``, which any patches can be given to.
     """
 
     gates: Tensor

@@ -23,6 +23,7 @@ from mrirecon.denoisers.denoiser import to_channels
 from mrirecon.denoisers.gated import GATES, Blocks, filters_of, gates_of
 from mrirecon.errors import InputError
 from mrirecon.explain.clusters import clusters_of
+from mrirecon.explain.pixels import pixel_numbers
 
 NONE = 255  # the cluster of patches of zeros
 
@@ -194,15 +195,3 @@ def _patches(denoiser: ConvexDual, images: Tensor) -> Iterator[tuple[int, Tensor
         Y = blocks.patches(place)
         yield start, Y
         start += len(Y)
-
-
-def pixel_numbers(pixels: Sequence[Sequence[int]], space: Sequence[int]) -> np.ndarray:
-    """(pixel,), counted in the order of memory; raises InputError for a pixel outside the image."""
-    for pixel in pixels:
-        if len(pixel) != len(space) or not all(0 <= i < n for i, n in zip(pixel, space, strict=True)):
-            raise InputError(
-                f"pixel {','.join(map(str, pixel))} is not in the image of {' x '.join(map(str, space))}; expected "
-                f"{len(space)} numbers from 0 to {','.join(str(n - 1) for n in space)}"
-            )
-    places = np.array(pixels, np.int64).reshape(-1, len(space))
-    return np.asarray(np.ravel_multi_index(tuple(places.T), tuple(space)))

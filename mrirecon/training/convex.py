@@ -18,6 +18,8 @@ from mrirecon.training.convex_stage import convex_denoiser, program_of
 from mrirecon.training.module import Reconstruction
 from mrirecon.unrolled import OneShot
 
+SINGLE = 1e-5  # least relative gap that sums of residuals in single precision are worth
+
 
 @dataclass(frozen=True)
 class Convex:
@@ -30,7 +32,7 @@ class Convex:
             dead, are drawn anew.
         candidates: values of t (proximal gradient) or lam (MoDL) to solve every stage with; the one with the lowest
             validation loss is kept. Null for the step's own.
-        precision: of the passes over the data, float32 or float64; below gaps of about 1e-5 float64 is needed.
+        precision: of the passes over the data, float32 or float64; below gaps of 1e-5 it must be float64.
         cg_tolerance: relative residual of MoDL's equations; it counts in the certificate.
     """
 
@@ -45,6 +47,11 @@ class Convex:
             raise InputError(
                 f"convex.tolerance is {self.tolerance}, convex.cg_tolerance is {self.cg_tolerance}; expected numbers "
                 "between 0 and 1, such as 1e-4"
+            )
+        if self.precision == "float32" and self.tolerance < SINGLE:
+            raise InputError(
+                f"convex.tolerance is {self.tolerance:g}, below what the rounding of single precision can prove; use "
+                f"--convex.precision float64, or a tolerance of {SINGLE:g} or more"
             )
         wrong = [value for value in self.candidates or [] if not (isfinite(value) and value > 0)]
         if wrong or self.candidates == []:

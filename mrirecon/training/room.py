@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from bisect import bisect_right
 from collections.abc import Callable, Iterator
-from math import floor
+from math import floor, log10
 from pathlib import Path
 
 import torch
@@ -16,9 +17,9 @@ CGROUPS, OWN = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")  # limits of co
 
 
 def memory_of(device: torch.device) -> int:
-    """Bytes of a device, or of the machine, and then no more than the control groups allow that this process is in."""
+    """Bytes that others leave of a GPU; or of the machine, no more than this process's control groups allow."""
     if device.type == "cuda":
-        return int(torch.cuda.get_device_properties(device).total_memory)
+        return int(torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device))
     if not hasattr(os, "sysconf"):  # Windows
         return 2**62
     return min([os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), *limits()])
@@ -55,14 +56,14 @@ def check_memory(needed: Callable[[float], int], slices: int, rate: float, devic
     whole = memory_of(device)
     if needed(1) <= SHARE * whole:
         return
-    place = "the GPU" if device.type == "cuda" else "this machine"
-    said = (
-        f"the program of {slices} slices needs {needed(1) / 2**30:.1f} GiB, of {whole / 2**30:.1f} GiB that {place} has"
-    )
-    fits = max((n for n in range(1000) if needed(n / 1000) <= SHARE * whole), default=0) / 1000
-    if fits * slices >= 1:
-        fewer = floor(1000 * rate * fits) / 1000
+    place = "are free on the GPU" if device.type == "cuda" else "this machine has"
+    said = f"the program of {slices} slices needs {needed(1) / 2**30:.1f} GiB, of {whole / 2**30:.1f} GiB that {place}"
+    fit = bisect_right(range(1, slices), SHARE * whole, key=lambda n: needed(n / slices))
+    if fit:
+        fewer = rate * fit / slices
+        digits = 10 ** (2 - floor(log10(fewer)))  # three that count
         raise InputError(
-            f"{said}; {int(fits * slices)} slices fit: train on fewer volumes, with --data.volume_sample_rate {fewer:g}"
+            f"{said}; {fit} slices fit: train on fewer volumes, with --data.volume_sample_rate "
+            f"{floor(fewer * digits) / digits:g}"
         )
     raise InputError(f"{said}; not even one slice fits: use fewer gates or a smaller kernel")

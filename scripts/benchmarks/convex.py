@@ -42,6 +42,7 @@ from benchmarks.convex_runs import Runs
 from benchmarks.measure import Goal, Report
 
 WITHIN = 1e-4  # of the reference, relative
+PROVED = 1e-8  # gap of the reference
 GOALS = {"pyscnn_time_vs_ours_small": 1.0, "pyscnn_time_vs_ours_large": 5.0, "clarabel_time_vs_ours_large": 5.0}
 LOG = peers.ROOT / "benchmarks" / "convex.jsonl"  # what is finished, until all is
 AXES = ("patches", "kernel", "gates", "fraction")
@@ -66,6 +67,7 @@ def measure(plan: Plan | None = None, log: Path = LOG) -> Report:
                 rows.append(solver_row(size, OURS, *certified(runs, size, sides[OURS]), NEVER))
                 continue
             reference = runs.once(size, REFERENCE, "to 1e-8", NEVER)
+            check_reference(size, reference)
             least = float("inf")
             for side in running:
                 outcomes = runs.fastest(size, side, (1 + WITHIN) * reference.best)
@@ -80,6 +82,13 @@ def measure(plan: Plan | None = None, log: Path = LOG) -> Report:
     log.unlink(missing_ok=True)
     packages = ("torch", "numpy", "mrirecon", "cvxpy", "clarabel")
     return Report([*problems, *rows, *grown], goals(rows, plan), packages, missing, peer_versions())
+
+
+def check_reference(size: Size, reference: Outcome) -> None:
+    """Raises RuntimeError where it is none, as no side could be judged by it."""
+    gap = reference.told.get("gap", float("inf"))
+    if abs(gap) > PROVED:
+        raise RuntimeError(f"the reference of {size} has a gap of {gap:.1e}, not {PROVED:.0e}; {reference.reason}")
 
 
 def certified(runs: Runs, size: Size, side: Side) -> tuple[str, Outcome]:

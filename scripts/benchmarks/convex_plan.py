@@ -63,7 +63,7 @@ class Plan:
     passes, groups: of the growth table; sizes and the groups of the Gram matrix.
     """
 
-    small: Sequence[Size] = tuple(Size(1000, kernel, 50, part) for part in (0.1, 0.01) for kernel in (3, 5))
+    small: Sequence[Size] = tuple(Size(1000, kernel, 50, part) for part in (0.1, 0.01) for kernel in (3, 5, 7))
     ladder: Sequence[Size] = (
         Size(2_000, 5, 100, 0.1),
         Size(5_000, 5, 200, 0.1),

@@ -105,8 +105,7 @@ def adam(problem: Problem, clock: Clock, rate: float = 1e-2) -> None:
 def adam_relu(problem: Problem, clock: Clock, rate: float = 1e-2) -> None:
     """Adam on a ReLU network with weight decay, of as many neurons as there are gates: another, non-convex program.
 
-    1/2 ||relu(Y u^T) v - b||^2 + beta / 2 (||u||^2 + ||v||^2), whose least value lies above the gated program's; it
-    begins as `mrirecon.denoisers.TwoLayerReLU` does.
+    1/2 ||relu(Y u^T) v - b||^2 + beta / 2 (||u||^2 + ||v||^2); it begins as `mrirecon.denoisers.TwoLayerReLU` does.
     """
     torch.manual_seed(0)
     Y, b, beta = problem.Y, problem.b, problem.beta

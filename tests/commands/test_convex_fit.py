@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from mrirecon import checkpoint
+from mrirecon.errors import InputError
 from mrirecon.training import stage_by_stage
 from tests.commands.conftest import MASK, QUIET, SAMPLING, SMALL, Outcome
 from tests.commands.test_killed import start, stop
@@ -91,7 +92,8 @@ def test_a_stopped_run_goes_on_where_it_was(
     refused = mrirecon(*words(data, stopped, *more))
     assert refused.code == 2 and "--resume" in refused.err
     before = (stopped / "config.yaml").read_text()
-    for key, value in (("convex.gates", "normal"), ("model.net.init_args.denoiser.init_args.strength", "0.1")):
+    denoiser = "model.net.init_args.denoiser.init_args"
+    for key, value in (("convex.gates", "normal"), (f"{denoiser}.strength", "0.1"), (f"{denoiser}.n_gates", "30")):
         changed = mrirecon("convex-fit", "--run", stopped, "--resume", f"--{key}", value)
         assert changed.code == 2 and key in changed.err and "became" in changed.err
     assert (stopped / "config.yaml").read_text() == before
@@ -117,6 +119,32 @@ def test_of_candidates_the_best_on_validation_files_is_kept(data: Path, tmp_path
     assert float(step.step_size.detach()) == pytest.approx(stage["value"])
 
 
+def test_candidates_that_are_done_are_not_solved_again(
+    data: Path, tmp_path: Path, mrirecon: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    more = ["modl_convex", "--model.net.init_args.n_steps", "1", "--convex.candidates", "[0.05,0.2]"]
+    whole, run = tmp_path / "whole", tmp_path / "run"
+    assert mrirecon(*words(data, whole, *more)).code == 0
+    stage_program, calls = stage_by_stage.stage_program, 0
+
+    def interrupted(*args: object, **kwargs: object) -> object:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            raise KeyboardInterrupt
+        return stage_program(*args, **kwargs)
+
+    monkeypatch.setattr(stage_by_stage, "stage_program", interrupted)
+    assert mrirecon(*words(data, run, *more)).code == 130
+    changed = mrirecon("convex-fit", "--run", run, "--resume", "--model.net.init_args.iterations", "40")
+    assert changed.code == 2 and "iterations: 30 became 40" in changed.err, "two candidates of two networks"
+    assert mrirecon("convex-fit", "--run", run, "--resume").code == 0
+    assert calls == 3, "the first candidate is there"
+    assert certificates(run) == certificates(whole)
+    (step,) = checkpoint.load(run).net.steps
+    assert float(step.log_weight.detach().exp()) == pytest.approx(certificates(run)[0]["value"])
+
+
 @pytest.mark.parametrize("model", ["convex_one_shot", "modl_convex"])
 def test_the_absolute_loss_of_the_parts_is_solved_too(model: str, data: Path, tmp_path: Path, mrirecon: Run) -> None:
     run = tmp_path / "run"
@@ -140,6 +168,7 @@ def test_the_absolute_loss_of_the_parts_is_solved_too(model: str, data: Path, tm
         (["--model.net.init_args.share_weights", "true"], "share_weights"),
         (["--model.steps_per_stage", "2"], "must be 1"),
         (["--convex.tolerance", "0"], "convex.tolerance is 0"),
+        (["--convex.tolerance", "1e-6"], "--convex.precision float64"),
         (["--convex.candidates", "[-1.0]"], "expected positive numbers"),
         (["--convex.candidates", "[1e30]"], "not finite"),
         (["--model.net.init_args.denoiser.init_args.strength", "0"], "strength is 0"),
@@ -147,6 +176,7 @@ def test_the_absolute_loss_of_the_parts_is_solved_too(model: str, data: Path, tm
         (["--model.net.init_args.denoiser.init_args.kernel_size", "1"], "different patterns were found"),
         (["--trainer.max_epochs", "5"], "trainer.max_epochs"),
         (["--model.ema", "0.9"], "model.ema"),
+        (["--trainer.devices", "2", "--trainer.accelerator", "cpu"], "--trainer.devices 1"),
     ],
 )
 def test_what_cannot_be_solved_is_refused_before_anything_is_written(
@@ -174,6 +204,28 @@ def test_a_modl_step_that_is_not_the_certified_one_is_refused_with_one_that_is(
     assert not (tmp_path / "run").exists()
     enough = re.search(r"--model.net.init_args.iterations (\d+), or", done.err).group(1)
     assert mrirecon(*words(data, tmp_path / "run", "modl_convex", *short, enough)).code == 0
+
+
+def test_a_solution_whose_step_is_refused_is_kept_for_more_iterations(
+    data: Path, tmp_path: Path, mrirecon: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, one = tmp_path / "run", ["--model.net.init_args.n_steps", "1"]
+    checked, calls = stage_by_stage.StageByStage._checked, 0
+
+    def refused_with_the_solution(*args: object) -> float:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            raise InputError("use --model.net.init_args.iterations 60")
+        return checked(*args)
+
+    monkeypatch.setattr(stage_by_stage.StageByStage, "_checked", refused_with_the_solution)
+    assert mrirecon(*words(data, run, "modl_convex", *one)).code == 2
+    kept = checkpoint.read(run / "checkpoints" / "last.ckpt")["convex"]["filters"]
+    assert kept.any()
+    done = mrirecon("convex-fit", "--run", run, "--resume", "--model.net.init_args.iterations", "60")
+    assert done.code == 0, done.err
+    assert checkpoint.load(run).net.steps[0].iterations == 60
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
@@ -235,5 +287,6 @@ def test_fit_says_which_command_its_card_is_for(data: Path, tmp_path: Path, mrir
 def test_help_says_what_a_certificate_says(mrirecon: Run) -> None:
     done = mrirecon("convex-fit", "--help")
     assert done.code == 0
-    for part in ("given the images that the stage gets", "nothing of other gates", "stages jointly"):
-        assert part in " ".join(done.out.split())
+    said = " ".join(done.out.split())
+    assert "these filters are globally optimal" in said and "given the images that the stage gets" in said
+    assert "nothing of other gates, of the ReLU network, or of the stages jointly" in said

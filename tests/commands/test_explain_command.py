@@ -173,12 +173,16 @@ def test_unusable_inputs_are_one_sentence(convex: Path, file: Path, tmp_path: Pa
         opened["kspace"][0] = 0
     cut.write_bytes(file.read_bytes()[:-5000])
     model.write_bytes((convex / "checkpoints" / "last.ckpt").read_bytes()[:-2000])
+    broken = torch.load(convex / "checkpoints" / "last.ckpt", weights_only=True)
+    broken["state_dict"]["net.steps.1.denoiser.filters"][0] = torch.nan
+    torch.save(broken, tmp_path / "broken.ckpt")
     (tmp_path / "taken").write_text("a file")
     for given, says in (
         ([convex, spoilt, *MASK], "nan.h5: slice 1 of kspace holds NaN"),
         ([convex, spoilt, *MASK, "--slice", "0"], "zero everywhere"),
         ([convex, cut, *MASK], "cut.h5"),
         ([model, file, *MASK], "model.ckpt"),
+        ([tmp_path / "broken.ckpt", file, *MASK], "NaN"),  # of stage 2: not even the first is written
         ([convex, file], "is fully sampled; say how to undersample it"),
         ([convex, file.parent, *MASK], "is a folder; name one of its .h5 files"),
         ([convex, tmp_path / "nowhere.h5", *MASK], "nowhere.h5"),

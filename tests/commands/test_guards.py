@@ -9,6 +9,7 @@ from typing import get_args, get_type_hints
 import h5py
 import numpy as np
 import pytest
+import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from mrirecon.cli import main
@@ -253,3 +254,30 @@ def test_training_needs_no_validation_files_where_validation_is_off(mrirecon, da
     words = ["--trainer.limit_val_batches", "0", "--trainer.max_epochs", "1"]
     assert mrirecon(*fit_words(folder, tmp_path / "run", *words)).code == 0
     assert (tmp_path / "run" / "checkpoints" / "last.ckpt").exists()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError("Unable to allocate 1.00 TiB"),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has a total capacity of 8 GiB"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 80000000000000 bytes"),
+    ],
+)
+def test_too_little_memory_is_one_sentence(error: Exception, mrirecon, monkeypatch) -> None:
+    def call(*_: object) -> int:
+        raise error
+
+    monkeypatch.setattr("mrirecon.commands.call.call", call)
+    done = mrirecon("cards")
+    assert done.code == 2 and "not enough memory" in done.err and "llocate" in done.err
+    assert len(done.err.splitlines()) == 1 and "GPU 0" not in done.err
+
+
+def test_other_errors_of_torch_are_not_taken_for_it(mrirecon, monkeypatch) -> None:
+    def call(*_: object) -> int:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr("mrirecon.commands.call.call", call)
+    with pytest.raises(RuntimeError, match="a bug"):
+        mrirecon("cards")

@@ -17,9 +17,17 @@ import torch
 from mrirecon.cli import main
 from tests.commands.conftest import MASK, SMALL, fit_words
 
+# A shell without job control lets what it starts with & ignore SIGINT, and all that is started from there.
+HEEDING = """
+import signal, sys
+from mrirecon.cli import main
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.exit(main())
+"""
+
 
 def start(*words: object) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "mrirecon.cli", *map(str, words)]
+    command = [sys.executable, "-c", HEEDING, *map(str, words)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 

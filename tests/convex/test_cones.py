@@ -57,7 +57,7 @@ def test_a_price_is_the_length_of_the_projection_on_the_cone() -> None:
         assert float(x[group].norm()) == pytest.approx(length, abs=1e-6)
         assert float((C @ x[group]).min()) > -1e-6
     assert 0 < kept.rows.shape[1] < 100  # of 300 constraints
-    torch.testing.assert_close(h + kept.pull(at), x)
+    torch.testing.assert_close(h + (kept.multipliers[at][:, None, :] @ kept.rows[at])[:, 0], x)
 
 
 def test_a_price_below_the_limit_is_enough() -> None:

@@ -113,6 +113,16 @@ def test_any_gated_denoiser_is_a_relu_network_of_filters_inside_their_cones() ->
     assert relu.penalty().item() >= net.penalty().item()
 
 
+def test_filters_that_are_inside_their_cones_are_left_there() -> None:
+    _, cones, net = images()
+    inside = net.gates.flatten(1) * torch.tensor([1.0, -1.0, 0.5, 2.0, 0.0])[:, None]  # along the gates
+    w, z = decomposed(inside, cones)
+    torch.testing.assert_close(w - z, inside)
+    assert cones.violation(torch.cat([w, z])) < 1e-12
+    lengths, least = w.norm(dim=1) + z.norm(dim=1), inside.norm(dim=1)
+    torch.testing.assert_close(lengths, least, rtol=1e-6, atol=1e-9)
+
+
 def test_a_relu_network_is_mapped_to_filters_and_back() -> None:
     parts, _, _ = images()
     torch.manual_seed(3)

@@ -183,6 +183,22 @@ def test_solvers_are_measured_and_absent_peers_are_named(tmp_path, monkeypatch, 
     assert "| exponent of gates |" in tables_of.convex_growth(report)
 
 
+def test_exponents_are_slopes_along_an_axis() -> None:
+    sizes = (100, 20), (200, 20), (400, 20), (200, 10), (200, 40)
+    rows = [{"patches": n, "gates": g, "K_s": 3e-9 * n * g**0.5} for n, g in sizes]
+    growth = part("_growth")
+    assert growth.exponent(rows, "patches", "K_s") == pytest.approx(1)
+    assert growth.exponent(rows, "gates", "K_s") == pytest.approx(0.5)
+
+
+def test_a_reference_that_is_none_ends_the_benchmark() -> None:
+    process, size = part("_process"), part("_problems").Size(300, 3, 12, 0.1)
+    with pytest.raises(RuntimeError, match=r"the reference of 300 .* has a gap of 2\.0e-06, not 1e-08; time"):
+        part("").check_reference(size, process.Outcome(None, "time", 1.0, {"gap": 2e-6}))
+    with pytest.raises(RuntimeError, match="a gap of inf"):
+        part("").check_reference(size, process.Outcome(None, "memory", float("inf"), {}))
+
+
 def test_what_was_finished_before_an_interruption_is_not_done_again(tmp_path, monkeypatch) -> None:
     runs, process = part("_runs"), part("_process")
     size, limits = part("_problems").Size(300, 3, 12, 0.1), process.Limits()

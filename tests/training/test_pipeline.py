@@ -108,7 +108,8 @@ def test_all_of_a_group_meet_before_the_first_image_travels(done: Path) -> None:
 
 
 def test_two_processes_with_sleeping_stages_are_nearly_twice_as_fast(done: Path) -> None:
-    assert results(done, "sleeping")[0] >= 1.9
+    # 1.9 on a quiet machine; 1 if processes waited for each other.
+    assert results(done, "sleeping")[0] >= 1.7
 
 
 def test_who_does_not_come_to_a_meeting_is_named(done: Path) -> None:
