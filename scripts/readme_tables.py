@@ -179,20 +179,27 @@ def convex(report: dict) -> str:
         if r["side"] == "mrirecon":
             size = r["patches"], r["kernel"], r["gates"], r["fraction"]
             cells = [f"{size[0]:,} of {size[1]}x{size[1]}", f"{size[2]:,}", f"{size[3]:g}", r["active"], taken(r)]
-            cells += [
-                f"{r['certified_s']:.2g} s" if r["certified_s"] else "",
-                r["iterations"],
-                f"{r['passes']:.0f}" if r["passes"] else "",
-            ]
+            cells += [proved(r), r["iterations"], f"{r['passes']:.0f}" if r["passes"] else ""]
             cells += [taken(of[*size, side]) if (*size, side) in of else "" for side in sides]
             lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(lines)
 
 
+def proved(row: dict) -> str:
+    """The time to our solver's own certificate; or the gap at which it ended, if it came so far."""
+    if row["certified_s"]:
+        return seconds(row["certified_s"])
+    return f"{row['certified_gap']:.1e} after {row['after_s']:.0f} s" if row["certified_gap"] else ""
+
+
+def seconds(value: float) -> str:
+    return f"{value:.2g} s" if value < 100 else f"{value:.0f} s"
+
+
 def taken(row: dict) -> str:
     """The time a solver took; or its limit and how near it came."""
     if row["seconds"]:
-        return f"{row['seconds']:.2g} s"
+        return seconds(row["seconds"])
     if row["reached"] == "" or row["reason"] == "memory":
         return row["reason"]
     return f"{row['reached']:.1e} after {row['after_s']:.0f} s"

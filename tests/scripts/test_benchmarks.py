@@ -49,7 +49,7 @@ def scripts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(ROOT / "scripts"))
 
 
-@pytest.mark.parametrize("name", ("operators", "loader", "greedy", "denoisers"))
+@pytest.mark.parametrize("name", ("operators", "loader", "greedy", "denoisers", "convex"))
 def test_the_committed_figures_have_the_goals_asked_for(name: str) -> None:
     report = json.loads((ROOT / "benchmarks" / f"{name}.json").read_text())
     assert {key: (goal["better"], goal["bound"]) for key, goal in report["goals"].items()} == GOALS[name]
