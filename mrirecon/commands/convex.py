@@ -6,7 +6,6 @@ import signal
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pytorch_lightning.cli import LightningArgumentParser
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
@@ -71,13 +70,14 @@ class ConvexCli(Cli):
         signal.signal(signal.SIGTERM, stopped)
         settings = self.config_init["fit"]["convex"]
         settings = settings if isinstance(settings, convex.Convex) else convex.Convex(**settings.as_dict())
-        config = self._parser("fit").dump(self.config["fit"], skip_none=False)
+        parser = self._parser("fit")
+        config = parser.dump(self.config["fit"], skip_none=False)
         progress = convex.Progress()
         if self.state is not None:
             progress = resumed(self.state)
             refuse_changes(self.run_folder, config, progress)
             checkpoint.load_weights(model.net, self.state)
-        refuse_unused(yaml.safe_load(config))
+        refuse_unused(self.config["fit"], parser.get_defaults())
         convex.refuse(model, settings)
         datamodule.prepare_data()
         folder = RunFolder(self.run_folder, model, progress, config)

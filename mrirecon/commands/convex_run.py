@@ -11,6 +11,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 import yaml
+from jsonargparse import Namespace
 
 from mrirecon import checkpoint
 from mrirecon.atomic import replacing
@@ -30,27 +31,11 @@ SAYS = (
 PLACES = tuple(f"data.{name}" for name in ("path", "train", "val", "test", "predict", "maps"))
 ASKED = tuple(f"convex.{name}" for name in ("tolerance", "precision", "cg_tolerance"))
 FREE = (*PLACES, *ASKED, "data.num_workers", "data.batch_size", "trainer", "config", "ckpt_path", "weights_only")
-# Settings of gradient descent, with the values that mean nothing was asked.
-UNUSED: dict[str, object] = {
-    "model.stagewise": None,
-    "model.scheduler": None,
-    "model.rows": None,
-    "model.accumulate": 1,
-    "model.clip": None,
-    "model.ema": None,
-    "model.init_from": None,
-    "trainer.max_epochs": None,
-    "trainer.max_steps": -1,
-    "trainer.max_time": None,
-    "trainer.accumulate_grad_batches": 1,
-    "trainer.gradient_clip_val": None,
-    "trainer.limit_train_batches": None,
-    "trainer.limit_val_batches": None,
-    "trainer.fast_dev_run": False,
-    "trainer.precision": None,
-    "trainer.devices": 1,
-    "trainer.num_nodes": 1,
-}
+MODEL = ("optimizer", "activations", "stagewise", "scheduler", "rows", "accumulate", "clip", "ema", "init_from")
+LIMITS = ("limit_train_batches", "limit_val_batches", "fast_dev_run", "precision", "devices", "num_nodes")
+TRAINER = ("max_epochs", "max_steps", "max_time", "accumulate_grad_batches", "gradient_clip_val", *LIMITS)
+# Settings of gradient descent.
+UNUSED = (*(f"model.{name}" for name in MODEL), *(f"trainer.{name}" for name in TRAINER))
 
 
 class RunFolder:
@@ -161,15 +146,22 @@ def refuse_changes(run: Path, config: str, progress: Progress) -> None:
         )
 
 
-def refuse_unused(settings: dict[str, Any]) -> None:
-    """Raises InputError for settings of gradient descent, which a program that is solved has no use for."""
-    given = {f"{part}.{key}": value for part in ("model", "trainer") for key, value in settings[part].items()}
-    unused = [key for key, plain in UNUSED.items() if given.get(key) not in (plain, None)]
+def refuse_unused(settings: Namespace, plain: Namespace) -> None:
+    """Raises InputError for settings of gradient descent, which a program that is solved has no use for.
+
+    plain: the settings where nothing was asked.
+    """
+    unused = [key for key in UNUSED if _text(settings.get(key)) not in (_text(plain.get(key)), _text(None))]
     if unused:
         raise InputError(
             f"{', '.join(unused)}: convex-fit solves programs and has no epochs, batches or gradients; leave that out, "
             "or use `mrirecon fit`"
         )
+
+
+def _text(value: Any) -> str:
+    """The same for tuples and lists."""
+    return json.dumps(value.as_dict() if isinstance(value, Namespace) else value, default=str)
 
 
 def _leaves(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:

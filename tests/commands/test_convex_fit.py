@@ -176,6 +176,8 @@ def test_the_absolute_loss_of_the_parts_is_solved_too(model: str, data: Path, tm
         (["--model.net.init_args.denoiser.init_args.kernel_size", "1"], "different patterns were found"),
         (["--trainer.max_epochs", "5"], "trainer.max_epochs"),
         (["--model.ema", "0.9"], "model.ema"),
+        (["--model.optimizer.init_args.lr", "0.1"], "model.optimizer"),
+        (["--model.activations", "recomputed"], "model.activations"),
         (["--trainer.devices", "2", "--trainer.accelerator", "cpu"], "--trainer.devices 1"),
     ],
 )
