@@ -36,6 +36,20 @@ def certificates(run: Path) -> list[dict]:
     return json.loads((run / "certificates.json").read_text())["stages"]
 
 
+def interrupted_at_the_second(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """Ctrl-C where the second program is made, once; a list that gets an entry for every one that is asked for."""
+    stage_program, made = stage_by_stage.stage_program, list[object]()
+
+    def interrupted(*args: object, **kwargs: object) -> object:
+        made.append(args[0])
+        if len(made) == 2:
+            raise KeyboardInterrupt
+        return stage_program(*args, **kwargs)
+
+    monkeypatch.setattr(stage_by_stage, "stage_program", interrupted)
+    return made
+
+
 @pytest.mark.parametrize("model", ["convex_one_shot", "pgd_convex", "modl_convex"])
 def test_a_network_is_solved_stage_by_stage_and_used_as_any_other(
     model: str, data: Path, tmp_path: Path, mrirecon: Run
@@ -78,16 +92,7 @@ def test_a_stopped_run_goes_on_where_it_was(
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     more = "pgd_convex", "--model.loss", f"mrirecon.losses.{loss}"
     assert mrirecon(*words(data, whole, *more)).code == 0
-    stage_program, calls = stage_by_stage.stage_program, 0
-
-    def interrupted(*args: object, **kwargs: object) -> object:
-        nonlocal calls
-        calls += 1
-        if calls == 2:
-            raise KeyboardInterrupt
-        return stage_program(*args, **kwargs)
-
-    monkeypatch.setattr(stage_by_stage, "stage_program", interrupted)
+    interrupted_at_the_second(monkeypatch)
     assert mrirecon(*words(data, stopped, *more)).code == 130
     refused = mrirecon(*words(data, stopped, *more))
     assert refused.code == 2 and "--resume" in refused.err
@@ -125,21 +130,12 @@ def test_candidates_that_are_done_are_not_solved_again(
     more = ["modl_convex", "--model.net.init_args.n_steps", "1", "--convex.candidates", "[0.05,0.2]"]
     whole, run = tmp_path / "whole", tmp_path / "run"
     assert mrirecon(*words(data, whole, *more)).code == 0
-    stage_program, calls = stage_by_stage.stage_program, 0
-
-    def interrupted(*args: object, **kwargs: object) -> object:
-        nonlocal calls
-        calls += 1
-        if calls == 2:
-            raise KeyboardInterrupt
-        return stage_program(*args, **kwargs)
-
-    monkeypatch.setattr(stage_by_stage, "stage_program", interrupted)
+    made = interrupted_at_the_second(monkeypatch)
     assert mrirecon(*words(data, run, *more)).code == 130
     changed = mrirecon("convex-fit", "--run", run, "--resume", "--model.net.init_args.iterations", "40")
     assert changed.code == 2 and "iterations: 30 became 40" in changed.err, "two candidates of two networks"
     assert mrirecon("convex-fit", "--run", run, "--resume").code == 0
-    assert calls == 3, "the first candidate is there"
+    assert len(made) == 3, "the first candidate is there"
     assert certificates(run) == certificates(whole)
     (step,) = checkpoint.load(run).net.steps
     assert float(step.log_weight.detach().exp()) == pytest.approx(certificates(run)[0]["value"])
