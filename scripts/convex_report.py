@@ -11,6 +11,7 @@ from study import by_volume, head, paired
 
 Line = dict[str, Any]
 REFERENCE = "constrained, grown gates"
+FIRST = ("zero-filled", "one-shot, convex", "unrolled, convex")  # rows, whichever was finished first
 
 
 def report(done: Mapping[str, Any], seeds: int) -> Line:
@@ -93,7 +94,8 @@ def proof(found: Sequence[Line]) -> Line:
 
 def unrolled(done: Mapping[str, Any], seeds: int) -> list[Line]:
     """Rows of the unrolled part; differences to the unrolled convex network, paired by slice and seed."""
-    kinds = list(dict.fromkeys(key.split(" | ")[1] for key in done if key.startswith("unrolled | ")))
+    known = dict.fromkeys(key.split(" | ")[1] for key in done if key.startswith("unrolled | "))
+    kinds = [*(kind for kind in FIRST if kind in known), *(kind for kind in known if kind not in FIRST)]
     kinds = [kind for kind in kinds if kind == "zero-filled" or f"unrolled | {kind} | 0" in done]
     ours = [done[f"unrolled | unrolled, convex | {seed}"] for seed in range(seeds)]
     rows = []
