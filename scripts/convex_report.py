@@ -106,7 +106,9 @@ def unrolled(done: Mapping[str, Any], seeds: int) -> list[Line]:
         lines = [done[key] for key in keys]
         row: Line = {"method": kind, "weights": [line.get("weights", 0) for line in lines], "scores": {}}
         for test in lines[0]["scores"]:
-            row["scores"][test] = scored([line["scores"][test] for line in lines])
+            row["scores"][test] = scored(
+                [line["scores"][test] for line in (lines if "weights" in lines[0] else lines[:1])]
+            )
             if kind != "unrolled, convex":
                 row["scores"][test]["ours_minus"] = difference(ours, lines, test)
         if "stages" in lines[0]:

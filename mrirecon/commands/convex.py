@@ -11,7 +11,9 @@ from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from mrirecon import checkpoint
 from mrirecon.commands.convex_bar import Bar
-from mrirecon.commands.convex_run import RunFolder, refuse_changes, refuse_unused, resumed
+from mrirecon.commands.convex_resume import refuse_changes, refuse_damage, resumed, same_files
+from mrirecon.commands.convex_run import RunFolder
+from mrirecon.commands.convex_unused import refuse_unused
 from mrirecon.commands.lightning import Cli
 from mrirecon.convex.certificate import Certificate
 from mrirecon.data.module import FastMRIData
@@ -76,10 +78,13 @@ class ConvexCli(Cli):
         if self.state is not None:
             progress = resumed(self.state)
             refuse_changes(self.run_folder, config, progress)
+            refuse_damage(self.state, model, progress)
             checkpoint.load_weights(model.net, self.state)
         refuse_unused(self.config["fit"], parser.get_defaults())
         convex.refuse(model, settings)
         datamodule.prepare_data()
+        same_files(progress, datamodule)
+        datamodule.val_dataloader()  # what it has to object to is said before the work
         folder = RunFolder(self.run_folder, model, progress, config)
         device = self.trainer.strategy.root_device
         model.to(device)
@@ -92,6 +97,7 @@ class ConvexCli(Cli):
             def finished() -> None:
                 bar.done(progress.stages)
                 folder.save()
+                folder.certify()
 
             try:
                 StageByStage(model, datamodule, settings, progress, device, report, finished).run()

@@ -28,7 +28,7 @@ class Bar:
     def show(self, stage: int, value: float | None, certificate: Certificate) -> None:
         """A round of a stage's program, of the candidate ``value`` if there are any."""
         text = (
-            f"stage {stage + 1} of {self.n_stages}{_at(value)}: gap {certificate.gap:.1e}, "
+            f"stage {stage + 1} of {self.n_stages}{_at(value)}: gap {max(certificate.gap, 0.0):.1e}, "
             f"{certificate.active} groups active"
         )
         part = log10(max(certificate.gap, self.tolerance)) / log10(self.tolerance)

@@ -72,4 +72,6 @@ def saved_config(run: Path, for_use: bool = False) -> str:
     except FileNotFoundError:
         raise InputError(f"{run} has no config.yaml; expected a run folder of `mrirecon fit`") from None
     except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError, UnicodeDecodeError) as error:
-        raise InputError(f"{config} cannot be used ({error}); expected what `mrirecon fit` wrote") from None
+        raise InputError(
+            f"{config} cannot be used ({error}); expected what `mrirecon fit` or `convex-fit` wrote"
+        ) from None

@@ -104,7 +104,7 @@ def accelerated(
         restart = metric.inner(z - new, new - x) > 0
         t_new = 1.0 if restart else (1 + (1 + 4 * t * t) ** 0.5) / 2
         ahead = 0.0 if restart else (t - 1) / t_new
-        z, rz = new + ahead * (new - x), r + ahead * (r - rx)
+        z, rz = torch.lerp(x, new, 1 + ahead), torch.lerp(rx, r, 1 + ahead)
         x, rx, t, lowest = new, r, t_new, value
         yield Iterate(x, rx, value, step)
         if bound > ROOM * excess:

@@ -78,7 +78,7 @@ def solve_cones(
         gradient = K.adjoint(r)
         gradient = torch.cat([gradient, -gradient])
         gradient = -kept.priced(-gradient, torch.arange(2 * gates, device=x.device), beta)
-        proof = replace(program.worth(x, gradient, r), violation=cones.violation(x))
+        proof = replace(program.worth(x, gradient, r, r), violation=cones.violation(x))
         report(proof)
         off = cones.rectified(w, z) - b
         network = dot(off, off) / 2 + beta * float(x.norm(dim=1).sum())

@@ -45,9 +45,10 @@ class Certificate:
         return asdict(self)
 
     def __str__(self) -> str:
+        """In words; a gap below 0, which is rounding, as 0."""
         violated = f", violation {self.violation:.1e}" if self.violation else ""
         return (
-            f"objective {self.primal:.6g}, relative duality gap {self.gap:.1e}{violated}, "
+            f"objective {self.primal:.6g}, relative duality gap {max(self.gap, 0.0):.1e}{violated}, "
             f"{self.active} of {self.groups} groups active"
         )
 

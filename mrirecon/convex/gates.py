@@ -45,6 +45,8 @@ def distinct_gates(gates: Tensor, patches: Patches, sampling: Sampling = "normal
         kept, seen = torch.cat([kept, new[fresh - len(seen)]]), torch.cat([seen, prints[fresh]])
         if len(kept) >= n:
             return kept[:n]
+    if len(kept) == 0:
+        raise InputError("the training images are zero everywhere, so that no gate opens; look at the files")
     raise InputError(
         f"n_gates is {n}, but only {len(kept)} different patterns were found in {ROUNDS} draws of as many gates; use "
         f"n_gates: {len(kept)}, or more data"
@@ -79,6 +81,8 @@ def fingerprints(gates: Tensor, patches: Patches) -> Tensor:
 
 def _first(prints: Tensor) -> Tensor:
     """The numbers of rows (gate, 3) that are not zero and appear for the first time, in their order."""
+    if len(prints) == 0:
+        return torch.zeros(0, dtype=torch.int64, device=prints.device)
     _, group = prints.unique(dim=0, return_inverse=True)
     first = torch.full((int(group.max()) + 1,), len(prints), device=prints.device)
     first.scatter_reduce_(0, group, torch.arange(len(prints), device=prints.device), "amin")

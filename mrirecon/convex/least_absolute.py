@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from mrirecon.convex.certificate import Certificate, certificate_of
-from mrirecon.convex.program import Stated, dot, gradient_error
+from mrirecon.convex.program import Stated, dot
 from mrirecon.convex.working_absolute import AbsoluteSet
 
 
@@ -67,12 +67,9 @@ class LeastAbsolute(Stated):
         The dual point is theta, scaled to be allowed. Errors of K and b count against the solution, in the primal and
         in the dual value.
         """
-        size, error = dot(theta, theta) ** 0.5, self.K.error
-        largest = float(gradient.norm(dim=1).max())
-        if error:
-            largest += gradient_error(self.K, self.widest, size)
+        size = dot(theta, theta) ** 0.5
         value = -dot(theta, self.b) - size * self.target_error
-        s = min(1 / max(float(theta.abs().max()), 1e-300), self.beta / max(largest, 1e-300))
+        s = min(1 / max(float(theta.abs().max()), 1e-300), self.beta / self.longest(gradient, size))
         primal = _sum(r.abs()) + self._error(r) + self.beta * float(v.norm(dim=1).sum())
         return certificate_of(primal, max(s * value, 0.0), v, gradient, self.beta)
 

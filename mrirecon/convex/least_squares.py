@@ -13,7 +13,7 @@ from functools import cached_property
 from torch import Tensor
 
 from mrirecon.convex.certificate import Certificate, certificate_of
-from mrirecon.convex.program import Stated, dot, gradient_error
+from mrirecon.convex.program import Stated, dot
 from mrirecon.convex.working_squares import SquaresSet
 
 
@@ -36,11 +36,15 @@ class LeastSquares(Stated):
         """Where :func:`mrirecon.convex.working_set.solve` begins."""
         return SquaresSet(self)
 
-    def certify(self, v: Tensor, at: Tensor) -> tuple[Certificate, Tensor]:
-        """The certificate of filters v that are zero but for groups ``at``; and the gradients of all, (gate, tap)."""
+    def certify(self, v: Tensor, at: Tensor, theta: Tensor | None = None) -> tuple[Certificate, Tensor]:
+        """The certificate of filters v that are zero but for groups ``at``; and K^T theta of all, (gate, tap).
+
+        theta: the dual point (n,) before it is scaled, if the residual is known more exactly than K gives it.
+        """
         r = self.K.forward(v[at], at) - self.b if len(at) else -self.b
-        gradient = self.K.adjoint(r)
-        return self.worth(v, gradient, r), gradient
+        theta = r if theta is None else theta
+        gradient = self.K.adjoint(theta)
+        return self.worth(v, gradient, r, theta), gradient
 
     def objective(self, v: Tensor) -> float:
         """F(v) of filters (gate, tap) in double precision, as certificates have it, with errors of K and b."""
@@ -52,18 +56,15 @@ class LeastSquares(Stated):
         """Of a residual of that length."""
         return self.target_error + self.K.error * (size + self.bb**0.5)
 
-    def worth(self, v: Tensor, gradient: Tensor, r: Tensor) -> Certificate:
-        """The certificate of filters v (group, tap) with their residual r, and with gradients K^T r of their groups.
+    def worth(self, v: Tensor, gradient: Tensor, r: Tensor, theta: Tensor) -> Certificate:
+        """The certificate of filters v (group, tap) with residual r, and of theta (n,) with its groups' K^T theta.
 
-        Errors of K and b count against the solution, in the primal and in the dual value.
+        The dual point is theta, scaled to be allowed. Errors of K and b count against the solution, in the primal and
+        in the dual value.
         """
-        rr, rb, size = dot(r, r), dot(r, self.b), dot(r, r) ** 0.5
-        largest = float(gradient.norm(dim=1).max())
-        if self.K.error:
-            largest += gradient_error(self.K, self.widest, size)
-        s = -rb / rr if rr > 0 else 0.0
-        if largest > 0:
-            s = min(max(s, -self.beta / largest), self.beta / largest)
+        size, tt, tb = dot(r, r) ** 0.5, dot(theta, theta), dot(theta, self.b)
+        most = self.beta / self.longest(gradient, tt**0.5)
+        s = min(max(-tb / tt, -most), most) if tt > 0 else 0.0
         primal = (size + self._error(size)) ** 2 / 2 + self.beta * float(v.norm(dim=1).sum())
-        dual = -s * s * rr / 2 - s * rb - abs(s) * size * self.target_error
+        dual = -s * s * tt / 2 - s * tb - abs(s) * tt**0.5 * self.target_error
         return certificate_of(primal, dual, v, gradient, self.beta)

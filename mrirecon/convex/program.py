@@ -36,24 +36,31 @@ class Stated:
 
     @cached_property
     def moments(self) -> Tensor:
-        """Of the patches, (tap, tap)."""
-        return self.K.moments()
+        """Of the patches, (tap, tap); raises InputError where they are too large to be squared."""
+        moments = self.K.moments()
+        if not bool(torch.isfinite(moments).all()):
+            raise InputError("squares of the patches are not finite; look for such pixels in the data")
+        return moments
 
     @cached_property
     def widest(self) -> float:
         """||K_i||, at most, of every group."""
         return float(torch.linalg.eigvalsh(self.moments)[-1]) ** 0.5
 
+    def longest(self, gradient: Tensor, size: float) -> float:
+        """The largest ||K_i^T theta|| of all groups, at most, of what K^T gives, (group, tap), for a theta so long."""
+        K, d = self.K, gradient.shape[1]
+        lost = K.n * torch.finfo(K.gates.dtype).tiny + torch.finfo(torch.float64).tiny ** 0.5  # products too small
+        largest = float(gradient.norm(dim=1).max()) + d**0.5 * lost
+        if not K.error:
+            return largest
+        # The error is relative to what T gives, which is shorter than T q by no more than that, and T <= 1.
+        return largest + (self.widest * size * K.error / (1 - K.error) if K.error < 1 else float("inf"))
+
     def residual(self, v: Tensor) -> Tensor:
         """K v - b of filters v (gate, tap)."""
         at = v.any(1).nonzero()[:, 0]
         return self.K.forward(v[at], at) - self.b if len(at) else -self.b
-
-
-def gradient_error(K: Operator, widest: float, size: float) -> float:
-    """How far what K^T gives of a vector as long as ``size`` may be off, at most, in any group."""
-    # The error is relative to what T gives, which is shorter than T q by no more than that, and T <= 1.
-    return widest * size * K.error / (1 - K.error) if K.error < 1 else float("inf")
 
 
 def dot(a: Tensor, b: Tensor) -> float:

@@ -100,7 +100,8 @@ def solve(
         v = inner.solved(v, max(0.3 * tolerance, min(1e-3, 0.01 * proof.gap) if len(new) else 0.0))
         at = v.norm(dim=1).nonzero()[:, 0]
     remedies = ["lower convex.cg_tolerance"] if K.error else []
-    remedies += ["use a larger strength"] if K.gates.dtype == torch.float64 else ["use float64"]
+    double = K.gates.dtype == torch.float64
+    remedies += ["use a larger strength" if double else "use float64 (--convex.precision float64)"]
     raise InputError(
         f"the program was solved to a relative gap of {proof.gap:.1e} and no further, {tolerance:.1e} was asked for; "
         f"{', '.join(remedies)}, or ask for a larger tolerance"

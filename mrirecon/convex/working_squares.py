@@ -7,37 +7,19 @@ and some ten of them do, whatever the condition.
 
 from __future__ import annotations
 
-from typing import Protocol
-
 import torch
 from torch import Tensor
 
-from mrirecon.convex.accelerated import Squares, accelerated
 from mrirecon.convex.certificate import Certificate
+from mrirecon.convex.first_order import EVERY, Squared, descended
 from mrirecon.convex.group_lasso import minimise_quadratic
 from mrirecon.convex.groups import Some, grown_gram, times
 from mrirecon.convex.metric import GramMetric, Metric, PatchMetric, guarded, sampled
-from mrirecon.convex.operator import Operator
+from mrirecon.convex.operator import ENTRIES
 from mrirecon.convex.working_set import JOINING
 
 NEAR = 0.9  # of beta: groups whose gradients are shorter leave where they are zero, to join again if need be
 DENSE = 8000  # variables up to which the Gram matrix pays: 512 MB, and some seconds to factor on two cores
-PATIENCE = 20  # looks at the gap without a better one by a tenth: rounding, or the error of K, allows no more
-
-
-class Squared(Protocol):
-    """What is needed of :class:`mrirecon.convex.least_squares.LeastSquares`."""
-
-    K: Operator
-    b: Tensor
-    beta: float
-
-    @property
-    def bb(self) -> float: ...
-    @property
-    def moments(self) -> Tensor: ...
-    def certify(self, v: Tensor, at: Tensor) -> tuple[Certificate, Tensor]: ...
-    def worth(self, v: Tensor, gradient: Tensor, r: Tensor) -> Certificate: ...
 
 
 class SquaresSet:
@@ -51,18 +33,25 @@ class SquaresSet:
         self.groups = torch.zeros(0, dtype=torch.int64, device=device)
         self.near = torch.zeros(0, dtype=torch.bool, device=device)
         self.on = self.near
+        self.joined = False
         self.Q: Tensor | None = torch.zeros(0, d, 0, d, dtype=torch.float64, device=device)
-        self.c = torch.zeros(0, d, dtype=torch.float64, device=device)
+        self.gradient = torch.zeros(0, d, dtype=torch.float64, device=device)  # of the loss, where certified last
+        self.loss = 0.0
+        self.theta: Tensor | None = None  # the residual as iterations added it up, in double precision
 
     @staticmethod
     def memory(samples: int, variables: int, size: int) -> int:
         """Bytes that solving takes, at most, with numbers of ``size`` bytes in the passes over the data."""
-        return samples * (8 * size + 2 * 8) + 7 * 8 * min(variables, DENSE) ** 2
+        block = min(ENTRIES, samples * variables)
+        return samples * (10 * size + 4 * 8) + block * size + 7 * 8 * min(variables, DENSE) ** 2
 
     def certify(self, v: Tensor, at: Tensor) -> tuple[Certificate, Tensor]:
-        return self.program.certify(v, at)
+        proof, self.gradient = self.program.certify(v, at, self.theta)
+        self.loss = proof.primal - self.program.beta * float(v.norm(dim=1).sum())
+        return proof, self.gradient
 
     def join(self, new: Tensor) -> None:
+        self.joined = len(new) > 0
         if len(new) == 0:
             return
         K, d = self.program.K, self.program.K.gates.shape[1]
@@ -78,24 +67,27 @@ class SquaresSet:
             self.Q = None
             return
         self.Q = grown_gram(K, self.Q, old, new, self.weights)
-        if self.exact:
-            self.c = torch.cat([self.c, K.adjoint(self.program.b, new)])
 
     def _leave(self) -> None:
         near, self.groups = self.near, self.groups[self.near]
         if self.Q is not None:
-            self.Q, self.c = self.Q[near][:, :, near], self.c[near] if self.exact else self.c
+            self.Q = self.Q[near][:, :, near]
         self.near = near[near]
         self.on = self.on[near]
 
     def solved(self, v: Tensor, tolerance: float) -> Tensor:
         """Filters of all groups that are the working set's solution; ``v`` is where iterations start."""
         program, out, start = self.program, torch.zeros_like(v), v[self.groups]
-        if self.Q is not None and self.exact:
+        self.theta = None
+        # In single precision the matrix is not exact enough for the end of the way, which passes over the data make.
+        if self.Q is not None and self.exact and (self.joined or program.K.gates.dtype == torch.float64):
             guess = torch.ones_like(self.groups, dtype=torch.bool)
             guess[: len(self.near)] = start[: len(self.near)].any(1)
-            x = minimise_quadratic(self.Q, self.c, program.beta, program.bb / 2, tolerance, guess)
-            gradient = times(self.Q, x) - self.c
+            # Around v, where loss and gradient are known from the data: rounding of Q counts for steps alone.
+            g, Qv = self.gradient[self.groups], times(self.Q, start)
+            constant = self.loss + float((start * (Qv / 2 - g)).sum())
+            x = minimise_quadratic(self.Q, Qv - g, program.beta, constant, tolerance, guess)
+            gradient = times(self.Q, x - start) + g
         else:
             x, gradient = self._iterated(start, tolerance)
         self.on = x.any(1)
@@ -112,13 +104,7 @@ class SquaresSet:
         else:
             Q = self.Q if self.weights is None else guarded(self.Q, program.moments)
             metric = GramMetric(Q, max(0.01 * tolerance, 1e-10))
-        every = 25 if self.Q is None else 2
-        best, since = float("inf"), 0
-        for number, iterate in enumerate(accelerated(K, program.b, Squares(), program.beta, start, metric)):
-            if number % every == every - 1:
-                gradient = K.adjoint(iterate.r)
-                gap = program.worth(iterate.x, gradient, iterate.r).gap
-                best, since = (gap, 0) if gap < 0.9 * best else (best, since + 1)
-                if gap <= tolerance or since == PATIENCE:
-                    break
+        every = EVERY if self.Q is None else 2
+        iterate, gradient, _ = descended(K, program, start, metric, tolerance, every)
+        self.theta = iterate.r
         return iterate.x, gradient

@@ -172,15 +172,19 @@ class FastMRIData(LightningDataModule):
             return self.simulated.paths(self.folder(split), split)
         return list_volumes(self.folder(stage))
 
+    def used(self, stage: Stage) -> list[Path]:
+        """Those of the stage's files that its rate chooses."""
+        paths = self.paths(stage)
+        n = max(round(len(paths) * self.rates.get(stage, 1.0)), 1)
+        if n == len(paths):
+            return paths
+        return [paths[i] for i in sorted(np.random.default_rng((self.seed, len(paths))).permutation(len(paths))[:n])]
+
     def _slices(
         self, stage: Stage, sampling: Sampling, seed: int | None, keep_full: bool = False, whole_volumes: bool = False
     ) -> Slices:
         """whole_volumes: deal volumes out to the processes, at least one to each, which then counts once."""
-        paths = self.paths(stage)
-        n = max(round(len(paths) * self.rates.get(stage, 1.0)), 1)
-        if n < len(paths):
-            chosen = np.random.default_rng((self.seed, len(paths))).permutation(len(paths))[:n]
-            paths = [paths[i] for i in sorted(chosen)]
+        paths = self.used(stage)
         if whole_volumes and self.trainer is not None:
             paths = paths[self.trainer.global_rank :: self.trainer.world_size] or paths[:1]
         volumes = [read_volume(path) for path in paths]

@@ -31,7 +31,8 @@ class Convex:
             ``data`` from the statistics of its patches. Those whose pattern on the training data is another's, or
             dead, are drawn anew.
         candidates: values of t (proximal gradient) or lam (MoDL) to solve every stage with; the one with the lowest
-            validation loss is kept. Null for the step's own.
+            validation loss is kept, and one for which MoDL's iterations are too few is left out. Null for the step's
+            own.
         precision: of the passes over the data, float32 or float64; below gaps of 1e-5 it must be float64.
         cg_tolerance: relative residual of MoDL's equations; it counts in the certificate.
     """
@@ -65,11 +66,13 @@ class Progress:
     stages: of each that is done, its certificate, its scores on the validation files, and the value of t or lam.
     tried: of the stage in work, the candidates that are done, with their weights.
     filters: of the candidate in work, the last ones (gate, tap).
+    files: what tells the training and validation files from others.
     """
 
     stages: list[dict[str, Any]] = field(default_factory=list)
     tried: list[dict[str, Any]] = field(default_factory=list)
     filters: Tensor | None = None
+    files: str = ""
 
 
 def refuse(model: Reconstruction, settings: Convex) -> None:

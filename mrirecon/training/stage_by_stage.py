@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from math import log
+from math import inf, log
 from statistics import fmean
 from typing import Any
 
@@ -29,12 +29,16 @@ from mrirecon.training.convex_stage import Sample, convex_denoiser, program_of, 
 from mrirecon.training.link import Local
 from mrirecon.training.module import Reconstruction
 from mrirecon.training.objective import objective
-from mrirecon.training.stages import penalty
 from mrirecon.training.validation import Validation
 from mrirecon.unrolled import ModelBased, ProximalGradient, run
 
 LEAST = 1e-4  # relative: how far a step may be from the one that is certified, whatever the tolerance
+COMPARED = ("value", "loss", "psnr", "primal", "gap", "refused")  # of candidates
 MOST = 1000  # iterations of conjugate gradients that are tried
+
+
+class Inexact(InputError):
+    """The network's own step is not the one that a certificate would be for."""
 
 
 class StageByStage:
@@ -72,15 +76,22 @@ class StageByStage:
         for value in values[len(progress.tried) :]:
             if value is not None:
                 _set(step, value)
-            progress.tried.append({"value": value, **self._tried(stage, value)})
-            self.save()
+            try:
+                progress.tried.append({"value": value, **self._tried(stage, value)})
+                self.save()
+            except Inexact as error:  # another candidate may do
+                progress.tried.append({"value": value, "loss": inf, "refused": str(error)})
         best = min(progress.tried, key=lambda tried: tried["loss"])
+        if best["loss"] == inf:
+            raise InputError(best["refused"])
+        candidates = [{key: tried[key] for key in COMPARED if key in tried} for tried in progress.tried]
         if best["value"] is not None:
             _set(step, best["value"])
         _fill(denoiser, best)
         # In this order: stopped in between, the stage is solved again, and none is taken for another.
         progress.tried, progress.filters = [], None
-        progress.stages.append({key: value for key, value in best.items() if key not in ("gates", "filters")})
+        told = {key: value for key, value in best.items() if key not in ("gates", "filters")}
+        progress.stages.append(told | ({"candidates": candidates} if self.settings.candidates else {}))
 
     def _tried(self, stage: int, value: float | None) -> dict[str, Any]:
         """The solution of a stage in the step as it is, stored in its denoiser, and what it is worth."""
@@ -135,7 +146,7 @@ class StageByStage:
         enough, step.iterations = step.iterations, asked
         remedy = f"--model.net.init_args.iterations {enough}, or " if abs(more - exact) <= allowed else ""
         anew = ", in a new run, as finished stages would become others" if stage else ""
-        raise InputError(
+        raise Inexact(
             f"stage {stage + 1}: with {asked} iterations of conjugate gradients the step's training objective is "
             f"{own:.4g}, and {exact:.4g} of the exact step, which a certificate is for; use {remedy}a larger weight or "
             f"a larger convex.tolerance{anew}"
@@ -156,12 +167,12 @@ class StageByStage:
             yield Sample(x, problem, target)
 
     def _validated(self, stage: int) -> dict[str, float]:
-        """Scores of the network up to a stage on the validation files; the loss with the stage's penalty."""
+        """Scores of the network up to a stage on the validation files, and its loss there, without a penalty."""
         validation = Validation()
         for batch in self._batches(self.data.val_dataloader()):
             problem, scale = pose(batch)
             x = run(self.net.sequence[: stage + 1], problem.AHy, problem)
-            loss = objective(self.loss, batch, scale)(x) + penalty(self.net.sequence[stage : stage + 1], x)
+            loss = objective(self.loss, batch, scale)(x)
             image = magnitude(x * scale, batch.crop)
             validation.update(batch, image, [magnitude(problem.AHy * scale, batch.crop), image], [loss])
         scores = validation.scores(Local())

@@ -3,51 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
-import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
+import h5py
 import pytest
 import torch
 
 from mrirecon import checkpoint
-from mrirecon.errors import InputError
-from mrirecon.training import stage_by_stage
-from tests.commands.conftest import MASK, QUIET, SAMPLING, SMALL, Outcome
-from tests.commands.test_killed import start, stop
+from tests.commands.conftest import MASK, QUIET, SMALL, Outcome
+from tests.commands.convex_words import certificates, words
 
 Run = Callable[..., Outcome]
-
-
-def words(data: Path, run: Path, model: str = "pgd_convex", *more: str) -> list[str]:
-    cards = ["-c", "datasets/brain_multicoil", "-c", f"models/{model}", "-c", "train/convex"]
-    denoiser = "--model.net.init_args.denoiser.init_args"
-    small = [f"{denoiser}.n_gates", "20", f"{denoiser}.kernel_size", "3"]
-    steps = [] if model == "convex_one_shot" else ["--model.net.init_args.n_steps", "2"]
-    files = ["--data.path", str(data), "--data.num_workers", "0", *SAMPLING]
-    return ["convex-fit", *cards, *files, *small, *steps, "--run", str(run), *more]
-
-
-def certificates(run: Path) -> list[dict]:
-    return json.loads((run / "certificates.json").read_text())["stages"]
-
-
-def interrupted_at_the_second(monkeypatch: pytest.MonkeyPatch) -> list[object]:
-    """Ctrl-C where the second program is made, once; a list that gets an entry for every one that is asked for."""
-    stage_program, made = stage_by_stage.stage_program, list[object]()
-
-    def interrupted(*args: object, **kwargs: object) -> object:
-        made.append(args[0])
-        if len(made) == 2:
-            raise KeyboardInterrupt
-        return stage_program(*args, **kwargs)
-
-    monkeypatch.setattr(stage_by_stage, "stage_program", interrupted)
-    return made
 
 
 @pytest.mark.parametrize("model", ["convex_one_shot", "pgd_convex", "modl_convex"])
@@ -85,31 +54,6 @@ def test_a_network_is_solved_stage_by_stage_and_used_as_any_other(
     assert found == pytest.approx(stages[-1]["psnr"], abs=1e-3)  # the same network, the same scores
 
 
-@pytest.mark.parametrize("loss", ["L2", "PartsL1"])
-def test_a_stopped_run_goes_on_where_it_was(
-    loss: str, data: Path, tmp_path: Path, mrirecon: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
-    more = "pgd_convex", "--model.loss", f"mrirecon.losses.{loss}"
-    assert mrirecon(*words(data, whole, *more)).code == 0
-    interrupted_at_the_second(monkeypatch)
-    assert mrirecon(*words(data, stopped, *more)).code == 130
-    refused = mrirecon(*words(data, stopped, *more))
-    assert refused.code == 2 and "--resume" in refused.err
-    before = (stopped / "config.yaml").read_text()
-    denoiser = "model.net.init_args.denoiser.init_args"
-    for key, value in (("convex.gates", "normal"), (f"{denoiser}.strength", "0.1"), (f"{denoiser}.n_gates", "30")):
-        changed = mrirecon("convex-fit", "--run", stopped, "--resume", f"--{key}", value)
-        assert changed.code == 2 and key in changed.err and "became" in changed.err
-    assert (stopped / "config.yaml").read_text() == before
-    other = mrirecon("fit", "--run", stopped, "--resume")
-    assert other.code == 2 and "`mrirecon convex-fit --resume`" in other.err
-    shutil.copytree(stopped, tmp_path / "copy")
-    assert mrirecon("convex-fit", "--run", tmp_path / "copy", "--resume").code == 0
-    a, b = (checkpoint.load(run).net.state_dict() for run in (whole, tmp_path / "copy"))
-    assert all(torch.equal(a[key], b[key]) for key in a)
-
-
 def test_of_candidates_the_best_on_validation_files_is_kept(data: Path, tmp_path: Path, mrirecon: Run) -> None:
     run, one = tmp_path / "run", ["--model.net.init_args.n_steps", "1"]
     assert mrirecon(*words(data, run, "pgd_convex", *one, "--convex.candidates", "[0.1,1.0,0.5]")).code == 0
@@ -122,23 +66,6 @@ def test_of_candidates_the_best_on_validation_files_is_kept(data: Path, tmp_path
     assert stage["value"] == min(losses, key=losses.get) != max(losses, key=losses.get)
     assert stage["loss"] == pytest.approx(min(losses.values()), rel=1e-3)
     assert float(step.step_size.detach()) == pytest.approx(stage["value"])
-
-
-def test_candidates_that_are_done_are_not_solved_again(
-    data: Path, tmp_path: Path, mrirecon: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    more = ["modl_convex", "--model.net.init_args.n_steps", "1", "--convex.candidates", "[0.05,0.2]"]
-    whole, run = tmp_path / "whole", tmp_path / "run"
-    assert mrirecon(*words(data, whole, *more)).code == 0
-    made = interrupted_at_the_second(monkeypatch)
-    assert mrirecon(*words(data, run, *more)).code == 130
-    changed = mrirecon("convex-fit", "--run", run, "--resume", "--model.net.init_args.iterations", "40")
-    assert changed.code == 2 and "iterations: 30 became 40" in changed.err, "two candidates of two networks"
-    assert mrirecon("convex-fit", "--run", run, "--resume").code == 0
-    assert len(made) == 3, "the first candidate is there"
-    assert certificates(run) == certificates(whole)
-    (step,) = checkpoint.load(run).net.steps
-    assert float(step.log_weight.detach().exp()) == pytest.approx(certificates(run)[0]["value"])
 
 
 @pytest.mark.parametrize("model", ["convex_one_shot", "modl_convex"])
@@ -204,65 +131,28 @@ def test_a_modl_step_that_is_not_the_certified_one_is_refused_with_one_that_is(
     assert mrirecon(*words(data, tmp_path / "run", "modl_convex", *short, enough)).code == 0
 
 
-def test_a_solution_whose_step_is_refused_is_kept_for_more_iterations(
-    data: Path, tmp_path: Path, mrirecon: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    run, one = tmp_path / "run", ["--model.net.init_args.n_steps", "1"]
-    checked, calls = stage_by_stage.StageByStage._checked, 0
-
-    def refused_with_the_solution(*args: object) -> float:
-        nonlocal calls
-        calls += 1
-        if calls == 2:
-            raise InputError("use --model.net.init_args.iterations 60")
-        return checked(*args)
-
-    monkeypatch.setattr(stage_by_stage.StageByStage, "_checked", refused_with_the_solution)
-    assert mrirecon(*words(data, run, "modl_convex", *one)).code == 2
-    kept = checkpoint.read(run / "checkpoints" / "last.ckpt")["convex"]["filters"]
-    assert kept.any()
-    done = mrirecon("convex-fit", "--run", run, "--resume", "--model.net.init_args.iterations", "60")
-    assert done.code == 0, done.err
-    assert checkpoint.load(run).net.steps[0].iterations == 60
+def test_a_candidate_of_too_few_iterations_leaves_the_others(data: Path, tmp_path: Path, mrirecon: Run) -> None:
+    run, short = tmp_path / "run", ["--model.net.init_args.n_steps", "1", "--model.net.init_args.iterations", "5"]
+    refused = mrirecon(*words(data, run, "modl_convex", *short, "--convex.candidates", "[0.001,0.002]"))
+    assert refused.code == 2 and "with 5 iterations of conjugate gradients" in refused.err
+    assert not run.exists()
+    assert mrirecon(*words(data, run, "modl_convex", *short, "--convex.candidates", "[5.0,0.001]")).code == 0
+    (stage,) = certificates(run)
+    assert stage["value"] == 5.0
+    kept, left = stage["candidates"]
+    assert kept["loss"] == stage["loss"] and kept["gap"] == stage["gap"]
+    assert "with 5 iterations" in left["refused"] and left["value"] == 0.001
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
-def test_a_run_killed_inside_a_stage_goes_on_to_the_same_certificate(
-    how: signal.Signals, data: Path, tmp_path: Path, mrirecon: Run
-) -> None:
-    run, last = tmp_path / "run", tmp_path / "run" / "checkpoints" / "last.ckpt"
-    more = ["--convex.precision", "float64", "--convex.tolerance", "1e-7"]
-    process = start(*words(data, run, "pgd_convex", *more))
-    said = stop(process, last.is_file, how)
-    assert process.returncode == (-9 if how == signal.SIGKILL else 143)
-    assert how == signal.SIGKILL or "stopped by a signal; add --resume to go on from" in said
-    assert not (run / "certificates.json").exists()
-    assert mrirecon("convex-fit", "--run", run, "--resume").code == 0
-    whole = tmp_path / "whole"
-    assert mrirecon(*words(data, whole, "pgd_convex", *more)).code == 0
-    for found, expected in zip(certificates(run), certificates(whole), strict=True):
-        assert found["primal"] == pytest.approx(expected["primal"], rel=3e-7) and found["gap"] <= 1e-7
-
-
-def test_two_at_once_do_not_write_into_one_run(data: Path, tmp_path: Path, mrirecon: Run) -> None:
-    run = tmp_path / "run"
-    folder = run / "checkpoints"
-    folder.mkdir(parents=True)
-    with open_locked(folder):
-        done = mrirecon(*words(data, run, "convex_one_shot"))
-    assert done.code == 2 and "another process writes into" in done.err
-    assert list(run.rglob("*")) == [folder]
-    assert mrirecon(*words(data, run, "convex_one_shot")).code == 0
-
-
-@contextmanager
-def open_locked(folder: Path) -> Iterator[None]:
-    """As another process has it."""
-    fcntl = pytest.importorskip("fcntl", reason="locks are for POSIX systems")
-    number = os.open(folder, os.O_RDONLY)
-    fcntl.flock(number, fcntl.LOCK_EX)
-    yield
-    os.close(number)
+def test_files_without_targets_are_refused_before_the_work(data: Path, tmp_path: Path, mrirecon: Run) -> None:
+    val = tmp_path / "val"
+    shutil.copytree(data / "multicoil_val", val)
+    for path in val.glob("*.h5"):
+        with h5py.File(path, "r+") as file:
+            del file["reconstruction_rss"]
+    done = mrirecon(*words(data, tmp_path / "run", "pgd_convex", "--data.val", str(val)))
+    assert done.code == 2 and "has no target image" in done.err
+    assert "stage 1" not in done.out and not (tmp_path / "run").exists()
 
 
 def test_data_of_one_coil_are_solved_too(tmp_path: Path, mrirecon: Run) -> None:

@@ -15,7 +15,7 @@ import torch
 from mrirecon import checkpoint
 from mrirecon.cli import main
 from tests.commands.conftest import MASK, Outcome
-from tests.commands.test_convex_fit import words as fit_words
+from tests.commands.convex_words import words as fit_words
 
 Run = Callable[..., Outcome]
 NAMES = ["stage_1.npz", "stage_1.png", "stage_2.npz", "stage_2.png"]
@@ -64,6 +64,18 @@ def test_every_stage_has_a_figure_and_arrays_that_are_what_reconstruct_does(
     with h5py.File(images / file.name) as written:
         made, found = written["reconstruction"][1], np.abs(a["result"][0])
     np.testing.assert_allclose(found / found.max(), made / made.max(), atol=1e-5)
+
+
+def test_a_denoiser_without_active_groups_is_explained_too(
+    data: Path, file: Path, tmp_path: Path, mrirecon: Run
+) -> None:
+    strong = ["--model.net.init_args.denoiser.init_args.strength", "10"]
+    assert mrirecon(*fit_words(data, tmp_path / "run", "convex_one_shot", *strong)).code == 0
+    done = mrirecon("explain", tmp_path / "run", file, "--out", tmp_path, *MASK, "--all_filters")
+    assert done.code == 0 and "0 of 20 groups active" in done.out
+    a = read(tmp_path / "stage_1.npz")
+    assert a["filters"].shape == (0, 3, 3) and a["responses"].shape == (0, 64, 64)
+    np.testing.assert_array_equal(a["result"], a["image"])
 
 
 def test_one_stage_of_one_slice_is_explained_where_asked(

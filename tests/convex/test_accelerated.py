@@ -11,7 +11,10 @@ import torch
 from torch import Tensor
 
 from mrirecon.convex.accelerated import Squares, accelerated
-from mrirecon.convex.metric import Euclidean, GramMetric, PatchMetric, guarded, sampled
+from mrirecon.convex.first_order import solve_first_order
+from mrirecon.convex.least_squares import LeastSquares
+from mrirecon.convex.metric import Euclidean, GramMetric, Metric, PatchMetric, guarded, sampled
+from mrirecon.convex.operator import GatedOperator, PatchRows
 from mrirecon.convex.working_set import solve
 from mrirecon.errors import InputError
 from tests.convex.programs import matrix, objective, program, random
@@ -63,6 +66,21 @@ def test_iterates_are_those_of_the_formulas(seed: int) -> None:
         torch.testing.assert_close(iterate.r, p.K.forward(iterate.x) - p.b)
         assert iterate.objective == pytest.approx(objective(p, iterate.x), rel=1e-12)
     assert set(seen) == {"shorter", "longer", "restarted", "uphill"}
+
+
+@pytest.mark.parametrize("metric", [None, Euclidean()])
+def test_alone_they_come_to_the_same_certified_minimum(metric: Metric | None) -> None:
+    p, seen = program(n=100, gates=20), []
+    found = solve_first_order(p, 1e-6, metric=metric, report=seen.append)
+    best = solve(p, 1e-9)
+    assert found.certificate.gap <= 1e-6 and seen[-1] == found.certificate
+    assert best.certificate.dual <= found.certificate.primal <= best.certificate.primal * (1 + 1e-6)
+    torch.testing.assert_close(found.filters, best.filters, rtol=1e-2, atol=1e-4)
+    again = solve_first_order(p, 1e-6, start=found.filters, metric=metric)
+    assert again.certificate.gap <= 1e-6
+    p = LeastSquares(GatedOperator(PatchRows(p.K.patches.rows.float()), p.K.gates.float()), p.b.float(), p.beta)
+    with pytest.raises(InputError, match=r"and no further, 1.0e-12 was asked for"):
+        solve_first_order(p, 1e-12, metric=metric)
 
 
 def test_single_precision_does_not_wear_steps_down() -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import torch
 from torch import Tensor, nn
@@ -16,7 +14,6 @@ from mrirecon.denoisers import ConvexDual, ResNet
 from mrirecon.errors import InputError
 from mrirecon.losses import L1, L2, SSIM, Loss, PartsL1
 from mrirecon.physics import Problem, sense
-from mrirecon.training import room
 from mrirecon.training.convex_stage import Sample, program_of, stage_program
 from mrirecon.unrolled import ModelBased, OneShot, ProximalGradient
 from tests.conftest import posed
@@ -135,52 +132,8 @@ def test_other_losses_are_refused_with_those_that_have_a_program(loss: Loss) -> 
         program_of(loss)
 
 
-@pytest.mark.parametrize("kind", [LeastSquares, LeastAbsolute])
-def test_a_program_larger_than_the_memory_is_refused_with_what_would_fit(
-    kind: type[LeastSquares] | type[LeastAbsolute], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    size = 2 * (12 * 10 + 9 * 14 + 12 * 10)
-    whole = kind.memory(size, 72, 8) + 32 * size
-    monkeypatch.setattr(room, "memory_of", lambda device: int(0.99 * whole / room.SHARE))
-    with pytest.raises(InputError, match=r"of 3 slices needs .* 2 slices fit: .*volume_sample_rate 0\.666$"):
-        stage_program(step_of("one_shot"), samples(), dtype=torch.float64, kind=kind)
-    with pytest.raises(InputError, match=r"volume_sample_rate 0\.333$"):
-        stage_program(step_of("one_shot"), samples(), dtype=torch.float64, kind=kind, rate=0.5)
-    monkeypatch.setattr(room, "memory_of", lambda device: int(1.01 * whole / room.SHARE))
-    stage_program(step_of("one_shot"), samples(), dtype=torch.float64, kind=kind)
-    with pytest.raises(InputError, match=r"of 300 slices needs .* [23] slices fit: .*volume_sample_rate 0\.0(0666|1)$"):
-        stage_program(step_of("one_shot"), samples(), dtype=torch.float64, kind=kind, total=300)
-    with pytest.raises(InputError, match=r"of 100000 slices needs .* [23] slices fit: .*_rate [23](\.\d+)?e-05$"):
-        stage_program(step_of("one_shot"), samples(), dtype=torch.float64, kind=kind, total=100_000)
-    monkeypatch.setattr(room, "memory_of", lambda device: 1)
-    with pytest.raises(InputError, match="not even one slice fits: use fewer gates"):
-        stage_program(step_of("one_shot"), samples(), kind=kind)
-
-
-@pytest.mark.parametrize("line", ["0::/job/step", "5:memory:/job/step"])
-def test_a_job_has_the_memory_that_its_groups_allow(line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = room.memory_of(torch.device("cpu"))
-    kinds = line.split(":")[1]
-    name, top = ("memory.limit_in_bytes", tmp_path / "memory") if kinds else ("memory.max", tmp_path)
-    (top / "job" / "step").mkdir(parents=True)
-    (tmp_path / "own").write_text(line + "\n")
-    monkeypatch.setattr(room, "CGROUPS", tmp_path)
-    monkeypatch.setattr(room, "OWN", tmp_path / "own")
-    for folder, text, expected in (("job/step", "max\n", whole), ("job", "1000000\n", 10**6), ("", "1000\n", 1000)):
-        (top / folder / name).write_text(text)
-        assert room.memory_of(torch.device("cpu")) == expected
-
-
 def test_images_that_are_not_finite_are_named() -> None:
     slices = samples()
     slices[1].x[0, 0, 3, 3] = torch.nan
     with pytest.raises(InputError, match="training slice 2, as this stage gets it, is not finite"):
         stage_program(step_of("one_shot"), slices)
-
-
-@pytest.mark.parametrize("kind", [LeastSquares, LeastAbsolute])
-def test_the_memory_of_the_solver_counts(kind: type[LeastSquares] | type[LeastAbsolute]) -> None:
-    """Its vectors, with the samples, and its matrices, which few samples have as well."""
-    assert kind.memory(10**6, 100, 4) > 10**6 * 40
-    assert kind.memory(0, 4000, 4) > 4 * 4000**2 * 8
-    assert kind.memory(0, 10**6, 4) == kind.memory(0, 10**5, 4)  # larger ones are never built

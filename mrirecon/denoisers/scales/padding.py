@@ -27,7 +27,8 @@ def pad(x: Tensor, width: int, ndim: int, padding: Padding) -> Tensor:
     if width >= least + (padding == "circular"):
         raise InputError(
             f"image of {' x '.join(map(str, x.shape[-ndim:]))} pixels for a kernel of {2 * width + 1}; expected "
-            f"{width + (padding == 'reflect')} or more along each axis: use fewer scales or padding: zeros"
+            f"{width + (padding == 'reflect')} or more along each axis: use a smaller kernel, fewer scales or "
+            "padding: zeros"
         )
     if padding == "reflect":
         return nn.functional.pad(x, [width] * 2 * ndim, mode="reflect")
