@@ -77,7 +77,8 @@ def descended(
             gradient = K.adjoint(iterate.r)
             proof = program.worth(iterate.x, gradient, iterate.r, iterate.r)
             report(proof)
-            best, since = (proof.gap, 0) if proof.gap < 0.9 * best else (best, since + 1)
-            if abs(proof.gap) <= tolerance or since == PATIENCE:
+            gap = abs(proof.gap)  # below 0 it is rounding
+            best, since = (gap, 0) if gap < 0.9 * best else (best, since + 1)
+            if gap <= tolerance or since == PATIENCE:
                 break
     return iterate, gradient, proof

@@ -22,7 +22,7 @@ from mrirecon.convex.second_order import Centring, longest
 from mrirecon.errors import InputError
 
 NEAR = 0.3  # relative gap of a start from which Newton steps are tried first
-SHARP = 1e-5  # relative gap from which they settle which groups are zero
+SHARP = 1e-3  # relative gap from which they settle which groups are zero
 MOST = 60  # Newton steps; five to eleven are usual, for gaps of 1e-4 to 1e-8
 
 

@@ -97,7 +97,8 @@ def solve(
         best = min(best, proof.gap)
         inner.join(new)
         # While groups are missing, more accuracy would be lost on the wrong set.
-        v = inner.solved(v, max(0.3 * tolerance, min(1e-3, 0.01 * proof.gap) if len(new) else 0.0))
+        missing = len(new) > 0 and len(inner.groups) < gates
+        v = inner.solved(v, max(0.3 * tolerance, min(1e-3, 0.01 * proof.gap) if missing else 0.0))
         at = v.norm(dim=1).nonzero()[:, 0]
     remedies = ["lower convex.cg_tolerance"] if K.error else []
     double = K.gates.dtype == torch.float64

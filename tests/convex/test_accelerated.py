@@ -70,7 +70,7 @@ def test_iterates_are_those_of_the_formulas(seed: int) -> None:
 
 @pytest.mark.parametrize("metric", [None, Euclidean()])
 def test_alone_they_come_to_the_same_certified_minimum(metric: Metric | None) -> None:
-    p, seen = program(n=100, gates=20), []
+    p, seen = program(n=60, gates=12), []
     found = solve_first_order(p, 1e-6, metric=metric, report=seen.append)
     best = solve(p, 1e-9)
     assert found.certificate.gap <= 1e-6 and seen[-1] == found.certificate
