@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from torch import Tensor
 
 from mrirecon import checkpoint
 from mrirecon.convex.certificate import Certificate
@@ -25,24 +26,31 @@ FREE = (*PLACES, *ASKED, "data.num_workers", "data.batch_size", "trainer", "conf
 def resumed(path: Path) -> Progress:
     """The progress of an earlier run; InputError for another kind of checkpoint."""
     state = checkpoint.read(path).get("convex")
-    if not isinstance(state, dict) or set(state) != set(vars(Progress())):
+    if not isinstance(state, dict) or not {"stages", "tried"} <= set(state):
         raise InputError(
             f"{path} is not of `mrirecon convex-fit`; go on with `mrirecon fit --resume`, or name another run"
         )
     kept = [*Certificate.__dataclass_fields__, "value", "step", "psnr", "ssim", "psnr_in"]
-    if any(key not in stage for stage in state["stages"] for key in kept):
+    if set(state) != set(vars(Progress())) or any(key not in stage for stage in state["stages"] for key in kept):
         raise InputError(f"{path} is of another version of `mrirecon convex-fit`; begin anew in another run")
     return Progress(**state)
 
 
 def refuse_damage(path: Path, model: Reconstruction, progress: Progress) -> None:
     """Raises InputError for filters in a checkpoint that cannot be those of such a model."""
-    filters, shape = progress.filters, convex_denoiser(model.net.steps[0]).gates.flatten(1).shape
-    if filters is not None and not (filters.shape == shape and bool(filters.isfinite().all())):
-        raise InputError(
-            f"{path} holds filters of {tuple(filters.shape)}, where {tuple(shape)} were expected, or NaN: the file is "
-            "damaged; begin anew in another run"
-        )
+    shape = convex_denoiser(model.net.steps[0]).gates.shape
+    found = [tried.get(name) for tried in progress.tried for name in ("gates", "filters")]
+    found += [] if progress.filters is None else [progress.filters]
+    for filters in found:
+        if not (
+            isinstance(filters, Tensor)
+            and (filters.numel(), len(filters)) == (shape.numel(), shape[0])
+            and bool(filters.isfinite().all())
+        ):
+            raise InputError(
+                f"{path} holds filters or gates that are not {' x '.join(map(str, shape))}, or NaN: the file is "
+                "damaged; begin anew in another run"
+            )
 
 
 def same_files(progress: Progress, data: FastMRIData) -> None:

@@ -72,10 +72,11 @@ class RunFolder:
             return
         told = {"says": SAYS, "loss": type(self.model.loss).__name__, "stages": self.progress.stages}
         with replacing(self.path / "certificates.json") as path:
-            path.write_text(json.dumps(told, indent=1) + "\n")
+            path.write_text(json.dumps(told, indent=1, allow_nan=False) + "\n")
 
     def finish(self) -> None:
-        """Draw the scores of all stages."""
+        """Write certificates and scores, as numbers and as a curve."""
+        self.certify()
         stages = self.progress.stages
         psnr = [stages[0]["psnr_in"], *(stage["psnr"] for stage in stages)]
         worst = max(stage["gap"] for stage in stages)

@@ -23,6 +23,7 @@ from mrirecon.errors import InputError
 FIRST = 1500  # variables of the first working set; a smaller program is solved whole
 JOINING = 10  # groups of a later round, at least; as many as are active, at most
 ROUNDS = 60
+PATIENCE = 2  # rounds without a new group, or a gap that is smaller by a half
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class WorkingSet(Protocol):
         """Add groups."""
 
     def solved(self, v: Tensor, tolerance: float) -> Tensor:
-        """Filters of all groups that are the working set's solution to a relative gap; ``v`` is where it may start."""
+        """Filters of all groups that are the working set's solution to a relative gap; ``v`` was certified last."""
 
 
 class Program(Protocol):
@@ -84,21 +85,23 @@ def solve(
     v = torch.zeros(gates, d, dtype=torch.float64, device=device) if start is None else start.double().to(device)
     at = v.norm(dim=1).nonzero()[:, 0]
     inner = program.working_set()
-    best = float("inf")
+    best, idle = float("inf"), 0
     for _ in range(ROUNDS):
         proof, gradient = inner.certify(v, at)
         solution = Solution(v, proof)
         report(solution)
-        if abs(proof.gap) <= tolerance:  # below 0 it is rounding, which must not be larger either
+        gap = abs(proof.gap)  # below 0 it is rounding, which must not be larger either
+        if gap <= tolerance:
             return solution
         new = _joining(gradient.norm(dim=1), program.beta, inner.groups, at, d)
-        if len(new) == 0 and proof.gap >= best / 2:
+        idle = idle + 1 if len(new) == 0 and gap >= best / 2 else 0
+        if idle == PATIENCE:
             break
-        best = min(best, proof.gap)
+        best = min(best, gap)
         inner.join(new)
         # While groups are missing, more accuracy would be lost on the wrong set.
         missing = len(new) > 0 and len(inner.groups) < gates
-        v = inner.solved(v, max(0.3 * tolerance, min(1e-3, 0.01 * proof.gap) if missing else 0.0))
+        v = inner.solved(v, max(0.3 * tolerance, min(1e-3, 0.01 * gap) if missing else 0.0))
         at = v.norm(dim=1).nonzero()[:, 0]
     remedies = ["lower convex.cg_tolerance"] if K.error else []
     double = K.gates.dtype == torch.float64

@@ -2,7 +2,7 @@
 
 While it is small, its program is a dense quadratic; else it takes accelerated proximal gradients. Where samples are
 many, or K's Gram matrix is not exact, these go in the metric of a Gram matrix, estimated from a part of the samples,
-and some ten of them do, whatever the condition.
+and some ten of them do, whatever the condition. In single precision they end what the quadratic begins.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from mrirecon.convex.groups import Some, grown_gram, times
 from mrirecon.convex.metric import GramMetric, Metric, PatchMetric, guarded, sampled
 from mrirecon.convex.operator import ENTRIES
 from mrirecon.convex.working_set import JOINING
+from mrirecon.errors import InputError
 
 NEAR = 0.9  # of beta: groups whose gradients are shorter leave where they are zero, to join again if need be
 DENSE = 8000  # variables up to which the Gram matrix pays: 512 MB, and some seconds to factor on two cores
@@ -76,24 +77,37 @@ class SquaresSet:
         self.on = self.on[near]
 
     def solved(self, v: Tensor, tolerance: float) -> Tensor:
-        """Filters of all groups that are the working set's solution; ``v`` is where iterations start."""
+        """Filters of all groups that are the working set's solution; ``v`` is what was certified last."""
         program, out, start = self.program, torch.zeros_like(v), v[self.groups]
         self.theta = None
-        # In single precision the matrix is not exact enough for the end of the way, which passes over the data make.
-        if self.Q is not None and self.exact and (self.joined or program.K.gates.dtype == torch.float64):
-            guess = torch.ones_like(self.groups, dtype=torch.bool)
-            guess[: len(self.near)] = start[: len(self.near)].any(1)
-            # Around v, where loss and gradient are known from the data: rounding of Q counts for steps alone.
-            g, Qv = self.gradient[self.groups], times(self.Q, start)
-            constant = self.loss + float((start * (Qv / 2 - g)).sum())
-            x = minimise_quadratic(self.Q, Qv - g, program.beta, constant, tolerance, guess)
-            gradient = times(self.Q, x - start) + g
-        else:
-            x, gradient = self._iterated(start, tolerance)
+        if len(self.groups) == 0:
+            return out
+        x, gradient = self._quadratic(start, tolerance) or self._iterated(start, tolerance)
         self.on = x.any(1)
         self.near = self.on | (gradient.norm(dim=1) > NEAR * program.beta)
         out[self.groups] = x
         return out
+
+    def _quadratic(self, start: Tensor, tolerance: float) -> tuple[Tensor, Tensor] | None:
+        """Filters of the groups and their gradients, by the Gram matrix; None where it is not exact enough for that.
+
+        In single precision it is not for the end of the way, and of patches that are much alike for none of it.
+        """
+        program, double = self.program, self.program.K.gates.dtype == torch.float64
+        if self.Q is None or not self.exact or not (self.joined or double):
+            return None
+        guess = torch.ones_like(self.groups, dtype=torch.bool)
+        guess[: len(self.near)] = start[: len(self.near)].any(1)
+        # Around v, where loss and gradient are known from the data: rounding of Q counts for steps alone.
+        g, Qv = self.gradient[self.groups], times(self.Q, start)
+        constant = self.loss + float((start * (Qv / 2 - g)).sum())
+        try:
+            x = minimise_quadratic(self.Q, Qv - g, program.beta, constant, tolerance, guess)
+        except InputError:
+            if double:
+                raise
+            return None
+        return x, times(self.Q, x - start) + g
 
     def _iterated(self, start: Tensor, tolerance: float) -> tuple[Tensor, Tensor]:
         """Filters of the groups, and their gradients."""

@@ -7,9 +7,9 @@ the validation files.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from functools import partial
-from math import inf, log
+from math import inf, isfinite, log
 from statistics import fmean
 from typing import Any
 
@@ -33,7 +33,7 @@ from mrirecon.training.validation import Validation
 from mrirecon.unrolled import ModelBased, ProximalGradient, run
 
 LEAST = 1e-4  # relative: how far a step may be from the one that is certified, whatever the tolerance
-COMPARED = ("value", "loss", "psnr", "primal", "gap", "refused")  # of candidates
+COMPARED = ("value", "loss", "psnr", "primal", "gap")  # of candidates
 MOST = 1000  # iterations of conjugate gradients that are tried
 
 
@@ -71,27 +71,28 @@ class StageByStage:
 
     def _solve(self, stage: int) -> None:
         step, progress = self.net.steps[stage], self.progress
-        denoiser = convex_denoiser(step)
-        values: Sequence[float | None] = self.settings.candidates or [None]
-        for value in values[len(progress.tried) :]:
+        done = [tried["value"] for tried in progress.tried]
+        refused: dict[float | None, str] = {}
+        for value in [value for value in self.settings.candidates or [None] if value not in done]:
             if value is not None:
                 _set(step, value)
             try:
                 progress.tried.append({"value": value, **self._tried(stage, value)})
                 self.save()
-            except Inexact as error:  # another candidate may do
-                progress.tried.append({"value": value, "loss": inf, "refused": str(error)})
-        best = min(progress.tried, key=lambda tried: tried["loss"])
-        if best["loss"] == inf:
-            raise InputError(best["refused"])
+            except Inexact as error:
+                refused[value] = str(error)  # another candidate may do
+        if not progress.tried:
+            raise InputError("; ".join(refused.values()))
+        best = min(progress.tried, key=lambda tried: tried["loss"] if isfinite(tried["loss"]) else inf)
         candidates = [{key: tried[key] for key in COMPARED if key in tried} for tried in progress.tried]
+        candidates += [{"value": value, "refused": said} for value, said in refused.items()]
         if best["value"] is not None:
             _set(step, best["value"])
-        _fill(denoiser, best)
+        _fill(convex_denoiser(step), best)
         # In this order: stopped in between, the stage is solved again, and none is taken for another.
         progress.tried, progress.filters = [], None
-        told = {key: value for key, value in best.items() if key not in ("gates", "filters")}
-        progress.stages.append(told | ({"candidates": candidates} if self.settings.candidates else {}))
+        best |= {"candidates": candidates} if self.settings.candidates else {}
+        progress.stages.append({key: value for key, value in best.items() if key not in ("gates", "filters")})
 
     def _tried(self, stage: int, value: float | None) -> dict[str, Any]:
         """The solution of a stage in the step as it is, stored in its denoiser, and what it is worth."""
