@@ -71,9 +71,9 @@ class StageByStage:
 
     def _solve(self, stage: int) -> None:
         step, progress = self.net.steps[stage], self.progress
-        done = [tried["value"] for tried in progress.tried]
-        refused: dict[float | None, str] = {}
-        for value in [value for value in self.settings.candidates or [None] if value not in done]:
+        values: Sequence[float | None] = self.settings.candidates or [None]
+        done, refused = [tried["value"] for tried in progress.tried], dict[float | None, str]()
+        for value in [value for value in values if value not in done]:
             if value is not None:
                 _set(step, value)
             try:
