@@ -7,7 +7,7 @@ the validation files.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from math import inf, isfinite, log
 from statistics import fmean
