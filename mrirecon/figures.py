@@ -99,10 +99,11 @@ def save(figure: Figure, path: Path) -> Path:
     return path
 
 
-def curve(path: str | Path, lines: Mapping[str, Sequence[float]], x_label: str, y_label: str) -> Path:
+def curve(path: str | Path, lines: Mapping[str, Sequence[float]], x_label: str, y_label: str, note: str = "") -> Path:
     """Draw named lines over 0, 1, 2, ... with their points; the last one in full colour, its values beside its points.
 
     path: as for :func:`comparison`.
+    note: what a reader has to know, below the figure; lines of at most 85 letters fit.
     """
     figure = Figure(figsize=(5.2, 3.4), facecolor="white", layout="constrained")
     axes = figure.add_subplot()
@@ -119,4 +120,6 @@ def curve(path: str | Path, lines: Mapping[str, Sequence[float]], x_label: str, 
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=8, loc="lower right")
+    if note:
+        figure.supxlabel(note, fontsize=7, color="0.4")
     return save(figure, Path(path))

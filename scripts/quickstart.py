@@ -1,4 +1,4 @@
-"""The main job in small: simulate, train, reconstruct, score; three to four minutes on two cores.
+"""The main job in small: simulate, train, reconstruct, score; four to ten minutes on two cores, by their kind.
 
 Every line it runs is a command that works alone, and is printed before it runs. Everything goes into the folder
 `quickstart` of the repository; what an earlier run left there is replaced.
@@ -27,7 +27,7 @@ STRENGTHS = "[0.0005,0.001,0.002,0.004,0.008,0.015,0.03,0.06]"  # for CG-SENSE, 
 
 @dataclass(frozen=True)
 class Size:
-    """What fits into four minutes on two cores; the tests run less."""
+    """What fits into four minutes on two fast cores; the tests run less."""
 
     train: int = 60  # volumes of two slices
     val: int = 4

@@ -80,11 +80,17 @@ class RunFolder:
         stages = self.progress.stages
         psnr = [stages[0]["psnr_in"], *(stage["psnr"] for stage in stages)]
         worst = max(stage["gap"] for stage in stages)
-        label = (
-            f"stages, each optimal to a gap of {worst:.0e} for its gates, given its inputs;\n"
-            "nothing is said of other gates, of the ReLU network, or of the stages jointly"
+        note = (
+            f"Each stage is globally optimal to a gap of {worst:.1e} with its gates, given the images it gets.\n"
+            "Nothing is said of other gates, of the ReLU network, or of the stages jointly."
         )
-        curve(self.path / "stages.png", {"validation": psnr}, label, "PSNR (dB)")
+        curve(
+            self.path / "stages.png",
+            {"validation": psnr},
+            "stages applied (0: zero-filled)",
+            "PSNR of validation in dB",
+            note,
+        )
 
 
 def lock(folder: Path) -> int | None:

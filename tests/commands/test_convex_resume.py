@@ -65,6 +65,7 @@ def test_candidates_that_are_done_are_not_solved_again(
     data: Path, tmp_path: Path, mrirecon: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     more = ["modl_convex", "--model.net.init_args.n_steps", "1", "--convex.candidates", "[0.05,0.2]"]
+    more += ["--convex.tolerance", "1e-2"]
     whole, run = tmp_path / "whole", tmp_path / "run"
     assert mrirecon(*words(data, whole, *more)).code == 0
     made = interrupted_at_the_second(monkeypatch)

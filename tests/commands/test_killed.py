@@ -66,7 +66,7 @@ def test_a_reconstruction_that_was_killed_goes_on_with_the_files_that_are_left(m
             assert file["reconstruction"].shape == (2, 32, 24) and file["reconstruction"][1].max() > 0
 
 
-EPOCHS = ["--trainer.max_epochs", "30"]  # long enough for a signal from a busy machine to come in time
+EPOCHS = ["--trainer.max_epochs", "20"]  # long enough for a signal from a busy machine to come in time
 
 
 @pytest.fixture(scope="module")

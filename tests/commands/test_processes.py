@@ -123,7 +123,7 @@ def test_a_killed_process_ends_the_job_and_the_run_goes_on_to_the_same_end(data,
     often = {"class_path": "mrirecon.training.latest.Latest"}
     often["init_args"] = {"folder": str(run / "checkpoints"), "minutes": 0}
     card.write_text(yaml.safe_dump({"trainer": {"callbacks": [often]}}))
-    words = fit_words(data, run, *PIPELINE, "-c", str(card), "--trainer.devices", "4")
+    words = fit_words(data, run, *PIPELINE, "-c", str(card), "--trainer.devices", "3")
     process = fit(words)
     while not (run / "checkpoints" / "last.ckpt").exists() and process.poll() is None:
         time.sleep(0.01)
@@ -133,10 +133,10 @@ def test_a_killed_process_ends_the_job_and_the_run_goes_on_to_the_same_end(data,
     start = time.monotonic()
     errors = end(process, 1)
     assert time.monotonic() - start < 30 and "the process of rank 2 was killed by signal 9" in errors
-    assert "rank 0 (stage 0)" in errors and "epoch" in errors
+    assert "rank 0 (stage" in errors and "epoch" in errors
     assert not any(Path(f"/proc/{child}").exists() for child in children)
     assert last(run)["epoch"] < 2
-    end(fit([*words, "--resume", "--trainer.devices", "3"]))
+    end(fit([*words, "--resume", "--trainer.devices", "2"]))
     assert_same_training(alone, run)
     for k in range(4):  # of all batches of the epoch inside which it went on
         logged = [scalars(r)[f"stage_loss/{k}"][-2:] for r in (alone, run)]
