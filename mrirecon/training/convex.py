@@ -33,6 +33,9 @@ class Convex:
         candidates: values of t (proximal gradient) or lam (MoDL) to solve every stage with; the one with the lowest
             validation loss is kept, and one for which MoDL's iterations are too few is left out. Null for the step's
             own.
+        line_search: how many further values of t or lam to try after the candidates, or after the step's own: beyond
+            the best one while it is the least or largest, else halfway (by ratio) to the neighbour farther away. The
+            search is outside the program, which no certificate speaks of: another value may be better.
         precision: of the passes over the data, float32 or float64; below gaps of 1e-5 it must be float64.
         cg_tolerance: relative residual of MoDL's equations; it counts in the certificate.
     """
@@ -40,6 +43,7 @@ class Convex:
     tolerance: float = 1e-4
     gates: Sampling = "normal"
     candidates: list[float] | None = None
+    line_search: int = 0
     precision: Literal["float32", "float64"] = "float32"
     cg_tolerance: float = 1e-8
 
@@ -57,6 +61,8 @@ class Convex:
         wrong = [value for value in self.candidates or [] if not (isfinite(value) and value > 0)]
         if wrong or self.candidates == []:
             raise InputError(f"convex.candidates is {self.candidates}; expected positive numbers, or null")
+        if self.line_search < 0:
+            raise InputError(f"convex.line_search is {self.line_search}; expected a number of values, or 0 for none")
 
 
 @dataclass
@@ -90,5 +96,7 @@ def refuse(model: Reconstruction, settings: Convex) -> None:
             raise InputError("strength is 0: a certificate needs a penalty; use a number above 0, such as 1e-3")
         if denoiser.ndim != 2:
             raise InputError(f"the denoiser's ndim is {denoiser.ndim}, but training samples are slices; use ndim: 2")
-        if isinstance(step, OneShot) and settings.candidates is not None:
-            raise InputError("convex.candidates are values of t or lam, which a one-shot denoiser does not have")
+        if isinstance(step, OneShot) and (settings.candidates is not None or settings.line_search):
+            raise InputError(
+                "convex.candidates and convex.line_search are of t or lam, which a one-shot denoiser does not have"
+            )

@@ -7,7 +7,7 @@ the validation files.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from math import inf, isfinite, log
 from statistics import fmean
@@ -26,6 +26,7 @@ from mrirecon.errors import InputError
 from mrirecon.imaging import magnitude, pose, sense_target
 from mrirecon.training.convex import Convex, Progress
 from mrirecon.training.convex_stage import Sample, convex_denoiser, program_of, stage_program
+from mrirecon.training.line_search import next_value
 from mrirecon.training.link import Local
 from mrirecon.training.module import Reconstruction
 from mrirecon.training.objective import objective
@@ -71,9 +72,8 @@ class StageByStage:
 
     def _solve(self, stage: int) -> None:
         step, progress = self.net.steps[stage], self.progress
-        values: Sequence[float | None] = self.settings.candidates or [None]
-        done, refused = [tried["value"] for tried in progress.tried], dict[float | None, str]()
-        for value in [value for value in values if value not in done]:
+        refused = dict[float | None, str]()
+        for value in self._candidates(step, refused):
             if value is not None:
                 _set(step, value)
             try:
@@ -91,8 +91,19 @@ class StageByStage:
         _fill(convex_denoiser(step), best)
         # In this order: stopped in between, the stage is solved again, and none is taken for another.
         progress.tried, progress.filters = [], None
-        best |= {"candidates": candidates} if self.settings.candidates else {}
+        best |= {"candidates": candidates} if best["value"] is not None else {}
         progress.stages.append({key: value for key, value in best.items() if key not in ("gates", "filters")})
+
+    def _candidates(self, step: nn.Module, refused: Mapping[float | None, str]) -> Iterator[float | None]:
+        """Values of t or lam that are not tried yet; each after the first ones depends on the losses so far."""
+        tried, settings = self.progress.tried, self.settings
+        first: Sequence[float | None] = settings.candidates or [None]
+        if settings.line_search and settings.candidates is None:
+            first = [tried[0]["value"] if tried else _get(step)]
+        done = {one["value"] for one in tried}
+        yield from (value for value in dict.fromkeys(first) if value not in done)
+        while len(tried) + len(refused) < len(set(first)) + settings.line_search:
+            yield next_value({one["value"]: one["loss"] for one in tried} | dict.fromkeys(refused, inf))
 
     def _tried(self, stage: int, value: float | None) -> dict[str, Any]:
         """The solution of a stage in the step as it is, stored in its denoiser, and what it is worth."""
@@ -191,6 +202,13 @@ def _normal(like: Tensor, seed: int) -> Tensor:
 def _fill(denoiser: ConvexDual, found: dict[str, Any]) -> None:
     denoiser.gates.copy_(found["gates"])
     denoiser.filters.copy_(found["filters"])
+
+
+def _get(step: nn.Module) -> float:
+    """The step's own t or lam, as far as single precision has it."""
+    value = step.log_weight.exp() if isinstance(step, ModelBased) else step.step_size
+    assert isinstance(value, Tensor)
+    return float(f"{float(value):.6g}")
 
 
 def _set(step: nn.Module, value: float) -> None:

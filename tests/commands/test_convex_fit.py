@@ -69,6 +69,16 @@ def test_of_candidates_the_best_on_validation_files_is_kept(data: Path, tmp_path
     assert float(step.step_size.detach()) == pytest.approx(stage["value"])
 
 
+def test_a_line_search_finds_a_better_step_than_it_began_with(data: Path, tmp_path: Path, mrirecon: Run) -> None:
+    run, one = tmp_path / "run", ["--model.net.init_args.step_size", "0.1", "--model.net.init_args.n_steps", "1"]
+    assert mrirecon(*words(data, run, "pgd_convex", *one, "--convex.line_search", "5")).code == 0
+    (stage,), (step,) = certificates(run), checkpoint.load(run).net.steps
+    losses = {tried["value"]: tried["loss"] for tried in stage["candidates"]}
+    assert list(losses)[:3] == [0.1, 0.2, 0.4] and len(losses) == 6
+    assert stage["value"] == min(losses, key=losses.get) == pytest.approx(float(step.step_size.detach()))
+    assert losses[stage["value"]] == stage["loss"] < losses[0.1]
+
+
 @pytest.mark.parametrize("model", ["convex_one_shot", "modl_convex"])
 def test_the_absolute_loss_of_the_parts_is_solved_too(model: str, data: Path, tmp_path: Path, mrirecon: Run) -> None:
     run = tmp_path / "run"
@@ -95,6 +105,7 @@ def test_the_absolute_loss_of_the_parts_is_solved_too(model: str, data: Path, tm
         (["--convex.tolerance", "1e-6"], "--convex.precision float64"),
         (["--convex.candidates", "[-1.0]"], "expected positive numbers"),
         (["--convex.candidates", "[1e30]"], "not finite"),
+        (["--convex.line_search", "-1"], "convex.line_search is -1"),
         (["--model.net.init_args.denoiser.init_args.strength", "0"], "strength is 0"),
         (["--model.net.init_args.denoiser.init_args.ndim", "3"], "samples are slices"),
         (["--model.net.init_args.denoiser.init_args.kernel_size", "1"], "different patterns were found"),

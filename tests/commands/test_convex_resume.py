@@ -79,6 +79,18 @@ def test_candidates_that_are_done_are_not_solved_again(
     assert float(step.log_weight.detach().exp()) == pytest.approx(certificates(run)[0]["value"])
 
 
+def test_a_line_search_goes_on_as_if_it_had_not_been_stopped(
+    data: Path, tmp_path: Path, mrirecon: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    more, whole, run = ["pgd_convex", "--convex.line_search", "2"], tmp_path / "whole", tmp_path / "run"
+    assert mrirecon(*words(data, whole, *more)).code == 0
+    made = interrupted_at_the_second(monkeypatch)
+    assert mrirecon(*words(data, run, *more)).code == 130
+    assert mrirecon("convex-fit", "--run", run, "--resume").code == 0
+    assert len(made) == 1 + 2 * 3, "three values for each of two stages, and the one that was interrupted"
+    assert certificates(run) == certificates(whole)
+
+
 def test_a_solution_whose_step_is_refused_is_kept_for_more_iterations(
     data: Path, tmp_path: Path, mrirecon: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
