@@ -11,7 +11,8 @@ from study import by_volume, head, paired
 
 Line = dict[str, Any]
 REFERENCE = "constrained, grown gates"
-FIRST = ("zero-filled", "one-shot, convex", "unrolled, convex")  # rows, whichever was finished first
+OURS = "unrolled, convex, t searched"
+FIRST = ("zero-filled", "one-shot, convex", "unrolled, convex", OURS)  # rows, whichever was finished first
 
 
 def report(done: Mapping[str, Any], seeds: int) -> Line:
@@ -93,11 +94,11 @@ def proof(found: Sequence[Line]) -> Line:
 
 
 def unrolled(done: Mapping[str, Any], seeds: int) -> list[Line]:
-    """Rows of the unrolled part; differences to the unrolled convex network, paired by slice and seed."""
+    """Rows of the unrolled part; differences to the unrolled convex network with t searched, paired by slice and seed."""
     known = dict.fromkeys(key.split(" | ")[1] for key in done if key.startswith("unrolled | "))
     kinds = [*(kind for kind in FIRST if kind in known), *(kind for kind in known if kind not in FIRST)]
     kinds = [kind for kind in kinds if kind == "zero-filled" or f"unrolled | {kind} | 0" in done]
-    ours = [done[f"unrolled | unrolled, convex | {seed}"] for seed in range(seeds)]
+    ours = [done[f"unrolled | {OURS} | {seed}"] for seed in range(seeds)]
     rows = []
     for kind in kinds:
         keys = ["unrolled | zero-filled"] * seeds
@@ -109,7 +110,7 @@ def unrolled(done: Mapping[str, Any], seeds: int) -> list[Line]:
             row["scores"][test] = scored(
                 [line["scores"][test] for line in (lines if "weights" in lines[0] else lines[:1])]
             )
-            if kind != "unrolled, convex":
+            if kind != OURS:
                 row["scores"][test]["ours_minus"] = difference(ours, lines, test)
         if "stages" in lines[0]:
             row["stages"] = [line["stages"] for line in lines]

@@ -11,7 +11,7 @@ network to which the constrained solution is mapped is computed as `mrirecon fit
 
 Unrolled: proximal gradient with 4 convex denoisers, solved stage by stage, 128 x 128, 4x equispaced lines, beside the
 one-shot denoiser and beside an ordinary network of as many steps and about as many weights, trained greedily and end to
-end. Penalties and learning rates are chosen on validation files.
+end. Penalties and learning rates are chosen on validation files; so is t of every stage in one of the convex networks.
 
 Scores are PSNR and SSIM of the magnitude inside the body, against the SENSE image of the full k-space; on simulated
 test volumes, and on measured slices, cropped in k-space to the size of the training images.

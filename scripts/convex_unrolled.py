@@ -22,7 +22,8 @@ from mrirecon.unrolled import Unrolled
 
 Line = dict[str, Any]
 DENOISER = "--model.net.init_args.denoiser.init_args"
-ONE_SHOT, UNROLLED = "one-shot, convex", "unrolled, convex"
+ONE_SHOT, UNROLLED, SEARCHED = "one-shot, convex", "unrolled, convex", "unrolled, convex, t searched"
+SEARCH = 3  # further values of t, for every stage
 TUNING = 1000  # the seed of tuning
 
 
@@ -71,6 +72,8 @@ class Networks:
             best = self.strength(name)
             for seed in range(seeds):
                 self._kept(f"unrolled | {name} | {seed}", partial(self._convex, name, best, seed))
+        for seed in range(seeds):  # with the strength of the one with t = 1
+            self._kept(f"unrolled | {SEARCHED} | {seed}", partial(self._convex, SEARCHED, best, seed))
         for name in self.settings.regimes:
             rate, _ = self.rates(name)
             for seed in range(seeds):
@@ -115,12 +118,13 @@ class Networks:
 
     def _solved(self, key: str, name: str, strength: float, seed: int, steps: int) -> Path:
         """The run of `mrirecon convex-fit`."""
-        run, unrolled = self.trainings.run(key), name == UNROLLED
+        run, unrolled = self.trainings.run(key), name != ONE_SHOT
         settings = self.settings
         words = ["-c", f"models/{'pgd_convex' if unrolled else 'convex_one_shot'}", "-c", "train/convex"]
         words += ["--model.net.init_args.n_steps", str(steps)] if unrolled else []
         words += [f"{DENOISER}.n_gates", str(settings.gates), f"{DENOISER}.kernel_size", str(settings.kernel_size)]
         words += [f"{DENOISER}.strength", str(strength)]
+        words += ["--convex.line_search", str(SEARCH)] if name == SEARCHED else []
         words += ["--convex.tolerance", str(settings.tolerance), "--seed_everything", str(seed)]
         command("convex-fit", *words, *self._data(), "--run", str(run), "--resume", "auto")
         return run
