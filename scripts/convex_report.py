@@ -94,7 +94,7 @@ def proof(found: Sequence[Line]) -> Line:
 
 
 def unrolled(done: Mapping[str, Any], seeds: int) -> list[Line]:
-    """Rows of the unrolled part; differences to the unrolled convex network with t searched, paired by slice and seed."""
+    """Rows of the unrolled part; differences to OURS, paired by slice and seed."""
     known = dict.fromkeys(key.split(" | ")[1] for key in done if key.startswith("unrolled | "))
     kinds = [*(kind for kind in FIRST if kind in known), *(kind for kind in known if kind not in FIRST)]
     kinds = [kind for kind in kinds if kind == "zero-filled" or f"unrolled | {kind} | 0" in done]
