@@ -13,6 +13,7 @@ import pytest
 
 from mrirecon.cli import main
 
+OURS = "unrolled, convex, t searched"
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -36,6 +37,7 @@ def study(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
         adams=2,
     )
     monkeypatch.setattr(script, "PROTOCOL", protocol)
+    monkeypatch.setattr(unrolled, "SEARCH", 1)
     for room in ("convex_data", "convex_unrolled", "trainings"):
         monkeypatch.setattr(sys.modules[room], "command", lambda *words: main(list(words)), raising=False)
     return script
@@ -73,12 +75,20 @@ def test_the_study_compares_programs_and_networks_and_goes_on_where_it_stopped(
     unrolled = {row["method"]: row for row in report["unrolled"]}
     assert len(unrolled["unrolled, convex"]["stages"][0]) == 2
     assert all(stage["gap"] <= 1e-3 for stage in unrolled["unrolled, convex"]["stages"][0])
+    (searched,) = unrolled[OURS]["stages"]
+    assert [[one["value"] for one in stage["candidates"]] for stage in searched] == [[1.0, 2.0]] * 2
+    differences = unrolled["unrolled, convex"]["scores"]["simulated"]["ours_minus"]
+    scores = (unrolled[name]["scores"]["simulated"]["psnr"]["mean"] for name in (OURS, "unrolled, convex"))
+    assert differences["mean"] == pytest.approx(next(scores) - next(scores))
     for row in unrolled.values():
         assert set(row["scores"]) == {"simulated", scan.stem}
         assert all(np.isfinite(scores["psnr"]["mean"]) for scores in row["scores"].values())
     assert (tmp_path / "runs" / "runs").is_dir()
     table = importlib.import_module("readme_tables").convex_study(report)
-    assert table.count("| mapped ReLU network |") == 1 and table.count("| unrolled, convex |") == 3
+    assert (
+        table.count("| mapped ReLU network |") == 1
+        and table.count("| unrolled, convex |") == table.count(f"| {OURS} |") == 3
+    )
 
 
 def test_results_of_other_settings_are_not_mixed(
