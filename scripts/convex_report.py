@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 from convex_data import SLICES
+from convex_unrolled import ONE_SHOT, SEARCHED, UNROLLED
 from study import by_volume, head, paired
 
 Line = dict[str, Any]
 REFERENCE = "constrained, grown gates"
-OURS = "unrolled, convex, t searched"
-FIRST = ("zero-filled", "one-shot, convex", "unrolled, convex", OURS)  # rows, whichever was finished first
+FIRST = ("zero-filled", ONE_SHOT, UNROLLED, SEARCHED)  # rows, whichever was finished first
 
 
 def report(done: Mapping[str, Any], seeds: int) -> Line:
@@ -94,11 +94,11 @@ def proof(found: Sequence[Line]) -> Line:
 
 
 def unrolled(done: Mapping[str, Any], seeds: int) -> list[Line]:
-    """Rows of the unrolled part; differences to OURS, paired by slice and seed."""
+    """Rows of the unrolled part; differences to the last convex one, paired by slice and seed."""
     known = dict.fromkeys(key.split(" | ")[1] for key in done if key.startswith("unrolled | "))
     kinds = [*(kind for kind in FIRST if kind in known), *(kind for kind in known if kind not in FIRST)]
     kinds = [kind for kind in kinds if kind == "zero-filled" or f"unrolled | {kind} | 0" in done]
-    ours = [done[f"unrolled | {OURS} | {seed}"] for seed in range(seeds)]
+    ours = [done[f"unrolled | {SEARCHED} | {seed}"] for seed in range(seeds)]
     rows = []
     for kind in kinds:
         keys = ["unrolled | zero-filled"] * seeds
@@ -110,7 +110,7 @@ def unrolled(done: Mapping[str, Any], seeds: int) -> list[Line]:
             row["scores"][test] = scored(
                 [line["scores"][test] for line in (lines if "weights" in lines[0] else lines[:1])]
             )
-            if kind != OURS:
+            if kind != SEARCHED:
                 row["scores"][test]["ours_minus"] = difference(ours, lines, test)
         if "stages" in lines[0]:
             row["stages"] = [line["stages"] for line in lines]

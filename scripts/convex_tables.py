@@ -50,16 +50,12 @@ def unrolled(rows: Sequence[Line]) -> list[str]:
 
 def stages(rows: Sequence[Line]) -> list[str]:
     """What is certified of every stage, the widest of all seeds, and how the image gets better."""
-    lines = ["| network | stage | t | relative duality gap | active groups | validation PSNR (dB) |", "|---" * 6 + "|"]
+    lines = ["| network | stage | t found | relative duality gap | active groups | validation PSNR (dB) |", "|---" * 6 + "|"]
     for row in rows:
         for number, seeds in enumerate(zip(*row.get("stages", []), strict=True), 1):
             active = several([one["active"] for one in seeds], "d") + f" of {seeds[0]['groups']}"
             psnr = several([one["psnr"] for one in seeds], ".2f")
-            t = (
-                several([one["value"] for one in seeds if one["value"]] or [1.0], ".3g")
-                if "un" in row["method"]
-                else ""
-            )
+            t = several([one["value"] for one in seeds], ".3g") if seeds[0]["value"] else ""
             gap = max(one["gap"] for one in seeds)
             lines.append(f"| {row['method']} | {number} | {t} | {gap:.1e} | {active} | {psnr} |")
     return lines

@@ -23,7 +23,7 @@ from mrirecon.unrolled import Unrolled
 Line = dict[str, Any]
 DENOISER = "--model.net.init_args.denoiser.init_args"
 ONE_SHOT, UNROLLED, SEARCHED = "one-shot, convex", "unrolled, convex", "unrolled, convex, t searched"
-SEARCH = 3  # further values of t, for every stage
+SEARCH = 3  # further values of t, for every stage; each stage's line says which
 TUNING = 1000  # the seed of tuning
 
 

@@ -24,11 +24,11 @@ def next_value(losses: Mapping[float, float]) -> float:
     if len(values) == 1:
         return best * STEP
     if k == 0 or k == len(values) - 1:
-        return _rounded(best * best / values[1 if k == 0 else k - 1])
+        return rounded(best * best / values[1 if k == 0 else k - 1])
     below, above = values[k - 1], values[k + 1]
-    return _rounded(sqrt(best * (above if above / best >= best / below else below)))
+    return rounded(sqrt(best * (above if above / best >= best / below else below)))
 
 
-def _rounded(value: float) -> float:
+def rounded(value: float) -> float:
     """Six digits, so that a card can say it."""
     return float(f"{value:.6g}")

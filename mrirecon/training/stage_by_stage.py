@@ -26,7 +26,7 @@ from mrirecon.errors import InputError
 from mrirecon.imaging import magnitude, pose, sense_target
 from mrirecon.training.convex import Convex, Progress
 from mrirecon.training.convex_stage import Sample, convex_denoiser, program_of, stage_program
-from mrirecon.training.line_search import next_value
+from mrirecon.training.line_search import next_value, rounded
 from mrirecon.training.link import Local
 from mrirecon.training.module import Reconstruction
 from mrirecon.training.objective import objective
@@ -97,9 +97,8 @@ class StageByStage:
     def _candidates(self, step: nn.Module, refused: Mapping[float | None, str]) -> Iterator[float | None]:
         """Values of t or lam that are not tried yet; each after the first ones depends on the losses so far."""
         tried, settings = self.progress.tried, self.settings
-        first: Sequence[float | None] = settings.candidates or [None]
-        if settings.line_search and settings.candidates is None:
-            first = [tried[0]["value"] if tried else _get(step)]
+        own = (tried[0]["value"] if tried else _get(step)) if settings.line_search else None
+        first: Sequence[float | None] = settings.candidates or [own]
         done = {one["value"] for one in tried}
         yield from (value for value in dict.fromkeys(first) if value not in done)
         while len(tried) + len(refused) < len(set(first)) + settings.line_search:
@@ -208,7 +207,7 @@ def _get(step: nn.Module) -> float:
     """The step's own t or lam, as far as single precision has it."""
     value = step.log_weight.exp() if isinstance(step, ModelBased) else step.step_size
     assert isinstance(value, Tensor)
-    return float(f"{float(value):.6g}")
+    return rounded(float(value))
 
 
 def _set(step: nn.Module, value: float) -> None:
