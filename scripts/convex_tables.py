@@ -50,7 +50,8 @@ def unrolled(rows: Sequence[Line]) -> list[str]:
 
 def stages(rows: Sequence[Line]) -> list[str]:
     """What is certified of every stage, the widest of all seeds, and how the image gets better."""
-    lines = ["| network | stage | t found | relative duality gap | active groups | validation PSNR (dB) |", "|---" * 6 + "|"]
+    titles = ("network", "stage", "t found", "relative duality gap", "active groups", "validation PSNR (dB)")
+    lines = [f"| {' | '.join(titles)} |", "|---" * len(titles) + "|"]
     for row in rows:
         for number, seeds in enumerate(zip(*row.get("stages", []), strict=True), 1):
             active = several([one["active"] for one in seeds], "d") + f" of {seeds[0]['groups']}"
