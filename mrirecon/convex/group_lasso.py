@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from mrirecon.convex.certificate import relative_gap
-from mrirecon.convex.groups import cut, times
+from mrirecon.convex.groups import cut, part, times
+from mrirecon.convex.newton_steps import NewtonSteps
 from mrirecon.convex.refined import refined
 from mrirecon.convex.second_order import Centring, longest
 from mrirecon.errors import InputError
@@ -34,6 +35,7 @@ def minimise_quadratic(
     tolerance: float,
     guess: Tensor | None = None,
     start: Tensor | None = None,
+    newton: NewtonSteps | None = None,
 ) -> Tensor:
     """The minimiser v, (group, tap), to the tolerance; groups that are zero there come out zero.
 
@@ -44,20 +46,23 @@ def minimise_quadratic(
     tolerance: on the relative duality gap. Where rounding ends the path within ten times of it, what was reached.
     guess: which groups may not be zero, (group,) bool, all unless given. Fewer are quicker; missing ones are found.
     start: filters (group, tap) near the minimum, from which a few Newton steps are tried first.
+    newton: steps for this Q, whose last factor is used again; its own unless given.
 
     Raises InputError where rounding keeps the gap further above the tolerance.
     """
     v = torch.zeros_like(c)
     if constant <= 0 or len(c) == 0:
         return v
+    newton = NewtonSteps(Q) if newton is None else newton
 
     def gap_of(v: Tensor) -> float:
         return _gap(v, Q, c, beta, constant)
 
     if start is not None and gap_of(start) <= NEAR:
-        v, gap = refined(start, Q, c, beta, gap_of, tolerance)
+        v, gap = refined(start, newton, c, beta, gap_of, tolerance)
         if gap <= tolerance:
             return v
+    newton.factor = None  # it is of no use any more, and large
     on = torch.ones_like(c[:, 0], dtype=torch.bool) if guess is None else guess.clone()
     while True:
         v, y, gap = _solved_on(on, Q, c, beta, constant, tolerance / 2)
@@ -65,7 +70,7 @@ def minimise_quadratic(
         if gap <= tolerance or not bool(wanted.any()):
             break
         if tolerance <= SHARP:  # often a few are missing, which Newton steps add
-            sparse, reached = refined(cut(v, y, beta, 1.0), Q, c, beta, gap_of, tolerance)
+            sparse, reached = refined(cut(v, y, beta, 1.0), newton, c, beta, gap_of, tolerance)
             if reached <= tolerance:
                 return sparse
         on |= wanted
@@ -79,7 +84,7 @@ def minimise_quadratic(
         fewer = cut(v, y, beta, least)
         if bool((fewer.any(1) == on).all()):
             break
-        sparse, reached = refined(fewer, Q, c, beta, gap_of, enough) if gap <= SHARP else (fewer, float("inf"))
+        sparse, reached = refined(fewer, newton, c, beta, gap_of, enough) if gap <= SHARP else (fewer, float("inf"))
         if reached > enough:
             sparse, _, reached = _solved_on(fewer.any(1), Q, c, beta, constant, tolerance / 2)
         if reached <= enough:
@@ -95,7 +100,7 @@ def _solved_on(
         return _central_path(Q, c, beta, constant, tolerance)
     at = on.nonzero()[:, 0]
     v, y = torch.zeros_like(c), torch.zeros_like(c)
-    v[at], y[at], _ = _central_path(Q[at][:, :, at], c[at], beta, constant, tolerance)
+    v[at], y[at], _ = _central_path(part(Q, at), c[at], beta, constant, tolerance)
     return v, y, _gap(v, Q, c, beta, constant)
 
 
@@ -116,6 +121,7 @@ def _central_path(Q: Tensor, c: Tensor, beta: float, constant: float, tolerance:
         ds, dz = newton.direction(newton.cones.corrector(ds, dz, left**3 * float((s * z).sum()) / w))
         step = 0.99 * min(longest(s, ds), longest(z, dz))
         s, z = s + step * ds, z + step * dz
+        del newton  # before the next is factored
         gap = _gap(s[:, 1:], Q, c, beta, constant)
         if gap < found[2]:
             found = s[:, 1:], z[:, 1:], gap

@@ -43,6 +43,16 @@ def grown_gram(K: Operator, Q: Tensor, old: Tensor, new: Tensor, weights: Tensor
     return out
 
 
+def part(Q: Tensor, at: Tensor) -> Tensor:
+    """Q of groups ``at``, in ascending order; not a copy if these are all. Row by row, as Q may fill the memory."""
+    if len(at) == len(Q):
+        return Q
+    out = Q.new_empty(len(at), Q.shape[1], len(at), Q.shape[1])
+    for row, group in zip(out, at.tolist(), strict=True):
+        torch.index_select(Q[group], 1, at, out=row)
+    return out
+
+
 def times(Q: Tensor, v: Tensor) -> Tensor:
     """Q v of filters v (group, tap) and a matrix (group, tap, group, tap)."""
     return (Q.reshape(v.numel(), v.numel()) @ v.reshape(-1)).reshape(v.shape)

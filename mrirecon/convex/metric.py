@@ -16,6 +16,7 @@ from torch import Tensor
 
 from mrirecon.convex.group_lasso import minimise_quadratic
 from mrirecon.convex.groups import times
+from mrirecon.convex.newton_steps import NewtonSteps
 from mrirecon.convex.operator import Operator
 from mrirecon.errors import InputError
 
@@ -90,10 +91,12 @@ class GramMetric:
         matrix = Q.reshape(Q.shape[0] * Q.shape[1], -1)
         # Of smooth images some directions are hardly there, and rounding of single precision may turn their sign.
         for ridge in RIDGES:
-            raised = matrix + ridge * matrix.diagonal().mean() * torch.eye(len(matrix)).to(Q)
+            raised = matrix.clone()
+            raised.diagonal().add_(ridge * matrix.diagonal().mean())
             self.factor, failed = torch.linalg.cholesky_ex(raised)
             if not bool(failed):
                 self.Q = raised.reshape(Q.shape)
+                self.newton = NewtonSteps(self.Q)
                 return
         raise InputError("the patches are so much alike that rounding hides how they differ; use double precision")
 
@@ -104,7 +107,7 @@ class GramMetric:
         c = times(self.Q, z) - step * g
         least = float((c.reshape(-1) * torch.cholesky_solve(c.reshape(-1, 1), self.factor)[:, 0]).sum()) / 2
         guess = (z.norm(dim=1) > 0) | (g.norm(dim=1) > beta)
-        return minimise_quadratic(self.Q, c, step * beta, (1 + 1e-6) * least, self.tolerance, guess, z)
+        return minimise_quadratic(self.Q, c, step * beta, (1 + 1e-6) * least, self.tolerance, guess, z, self.newton)
 
 
 def sampled(K: Operator) -> Tensor | None:

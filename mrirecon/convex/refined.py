@@ -15,7 +15,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from mrirecon.convex.groups import times
+from mrirecon.convex.groups import part, times
+from mrirecon.convex.newton_steps import NewtonSteps
 
 MOST, HALVINGS = 8, 4
 PATIENCE = 3  # steps without a gap that is smaller by a half
@@ -25,21 +26,23 @@ FIRST = 1e-3  # length of a group that comes, relative to the longest: its first
 
 
 def refined(
-    v: Tensor, Q: Tensor, c: Tensor, beta: float, gap: Callable[[Tensor], float], tolerance: float
+    v: Tensor, newton: NewtonSteps, c: Tensor, beta: float, gap: Callable[[Tensor], float], tolerance: float
 ) -> tuple[Tensor, float]:
     """Filters, zero where groups are, with a ``gap`` of at most the tolerance, or the best on the way; and their gap.
 
-    v: (group, tap). gap: relative duality gap of filters.
+    v: (group, tap). newton: steps for Q. gap: relative duality gap of filters.
     """
     best, least = v, gap(v)
     since = 0
     for _ in range(MOST):
-        slope = times(Q, v) - c
+        slope = times(newton.Q, v) - c
         lengths, pulls = v.norm(dim=1, keepdim=True), slope.norm(dim=1, keepdim=True)
         if least <= tolerance or not bool(lengths.any()):
             break
         comes = (lengths == 0) & (pulls > beta)
-        stepped = _stepped(torch.where(comes, -FIRST * lengths.max() * slope / pulls.clamp_min(1e-300), v), Q, c, beta)
+        stepped = _stepped(
+            torch.where(comes, -FIRST * lengths.max() * slope / pulls.clamp_min(1e-300), v), newton, c, beta
+        )
         if stepped is None:
             break
         v, now = stepped, gap(stepped)
@@ -51,7 +54,7 @@ def refined(
     return best, least
 
 
-def _stepped(v: Tensor, Q: Tensor, c: Tensor, beta: float) -> Tensor | None:
+def _stepped(v: Tensor, newton: NewtonSteps, c: Tensor, beta: float) -> Tensor | None:
     """v after a Newton step of the groups that are not zero, or None where there is none that helps.
 
     Groups that the step would take past zero, where the objective is another, become zero, and the others have a step
@@ -61,11 +64,11 @@ def _stepped(v: Tensor, Q: Tensor, c: Tensor, beta: float) -> Tensor | None:
     while True:
         if len(at) == 0:
             return None
-        x, q, linear = v[at], Q[at][:, :, at], c[at]
+        x, q, linear = v[at], part(newton.Q, at), c[at]
         lengths = x.norm(dim=1)
         n = x / lengths[:, None]
         g = times(q, x) - linear + beta * n
-        step = _newton(g, q, n, beta / lengths)
+        step = newton.step(at, q, g, n, beta / lengths)
         if step is None:
             return None
         past = ((x + step) * n).sum(1) <= 0
@@ -84,11 +87,3 @@ def _stepped(v: Tensor, Q: Tensor, c: Tensor, beta: float) -> Tensor | None:
             return torch.zeros_like(v).index_copy(0, at, new)
         a /= 2
     return None
-
-
-def _newton(g: Tensor, Q: Tensor, n: Tensor, bends: Tensor) -> Tensor | None:
-    """The Newton step of groups in directions n (group, tap) with gradient g and curvatures ``bends`` (group,)."""
-    H, own = Q.clone(), torch.arange(len(g), device=g.device)
-    H[own, :, own] += bends[:, None, None] * (torch.eye(g.shape[1]).to(g) - n[:, :, None] * n[:, None, :])
-    factor, info = torch.linalg.cholesky_ex(H.reshape(g.numel(), g.numel()))
-    return None if bool(info) else -torch.cholesky_solve(g.reshape(-1, 1), factor).reshape(g.shape)

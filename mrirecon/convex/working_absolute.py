@@ -43,6 +43,8 @@ class Absolute(Protocol):
 class AbsoluteSet:
     """Groups that join, and leave when they are far from being active; with multipliers theta (n,) of the residual."""
 
+    rough = 0.01
+
     def __init__(self, program: Absolute) -> None:
         self.program = program
         self.groups = torch.zeros(0, dtype=torch.int64, device=program.K.gates.device)

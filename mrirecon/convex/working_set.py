@@ -38,10 +38,13 @@ class WorkingSet(Protocol):
     """Some groups of a program, and how their program is solved.
 
     groups: their numbers; all others were zero in what ``solved`` gave last.
+    rough: part of the gap to which the set is solved while groups are missing.
     """
 
     @property
     def groups(self) -> Tensor: ...
+    @property
+    def rough(self) -> float: ...
     def certify(self, v: Tensor, at: Tensor) -> tuple[Certificate, Tensor]:
         """The certificate of filters v that are zero but for groups ``at``; and the gradients of all, (gate, tap)."""
 
@@ -101,7 +104,7 @@ def solve(
         inner.join(new)
         # While groups are missing, more accuracy would be lost on the wrong set.
         missing = len(new) > 0 and len(inner.groups) < gates
-        v = inner.solved(v, max(0.3 * tolerance, min(1e-3, 0.01 * gap) if missing else 0.0))
+        v = inner.solved(v, max(0.3 * tolerance, inner.rough * min(0.1, gap) if missing else 0.0))
         at = v.norm(dim=1).nonzero()[:, 0]
     remedies = ["lower convex.cg_tolerance"] if K.error else []
     double = K.gates.dtype == torch.float64

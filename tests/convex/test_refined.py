@@ -8,6 +8,7 @@ from torch import Tensor
 
 from mrirecon.convex.group_lasso import minimise_quadratic, quadratic_gap
 from mrirecon.convex.metric import GramMetric
+from mrirecon.convex.newton_steps import NewtonSteps
 from mrirecon.convex.refined import refined
 from mrirecon.errors import InputError
 
@@ -37,7 +38,7 @@ def test_from_near_the_minimum_steps_reach_it_as_the_interior_point_method_does(
     near = exact + 1e-4 * exact.norm(dim=1, keepdim=True) * noise
     assert gap(near, Q, c, beta, constant) > 1e-10
 
-    v, reached = refined(near, Q, c, beta, lambda v: gap(v, Q, c, beta, constant), 1e-12)
+    v, reached = refined(near, NewtonSteps(Q), c, beta, lambda v: gap(v, Q, c, beta, constant), 1e-12)
 
     assert reached <= 1e-12
     assert reached == pytest.approx(gap(v, Q, c, beta, constant), abs=1e-15)
@@ -56,7 +57,7 @@ def test_a_group_that_is_missing_comes_and_one_too_many_goes(what: str) -> None:
     else:
         wrong[lengths.argmin()] = {"short": 1e-5, "long": 1e-2}[what] * lengths.max()
 
-    v, reached = refined(wrong, Q, c, beta, lambda v: gap(v, Q, c, beta, constant), 1e-12)
+    v, reached = refined(wrong, NewtonSteps(Q), c, beta, lambda v: gap(v, Q, c, beta, constant), 1e-12)
 
     assert reached <= 1e-12
     assert torch.equal(v.any(1), exact.any(1))
@@ -67,7 +68,7 @@ def test_from_zero_nothing_is_lost(part: float) -> None:
     """Near the strength from which on all is zero, zero is near the minimum."""
     Q, c, constant = quadratic(4)
     beta, zero = part * float(c.norm(dim=1).max()), torch.zeros_like(c)
-    v, _ = refined(zero, Q, c, beta, lambda v: gap(v, Q, c, beta, constant), 1e-12)
+    v, _ = refined(zero, NewtonSteps(Q), c, beta, lambda v: gap(v, Q, c, beta, constant), 1e-12)
     assert torch.equal(v, zero)
     step = GramMetric(Q).step(zero, -c, 1.0, beta)
     torch.testing.assert_close(step, minimise_quadratic(Q, c, beta, constant, 1e-10), rtol=1e-3, atol=1e-7)
@@ -91,7 +92,7 @@ def test_from_far_away_the_best_on_the_way_is_given_with_its_gap() -> None:
     far = torch.ones_like(c)
     at_first = gap(far, Q, c, beta, constant)
 
-    v, reached = refined(far, Q, c, beta, lambda v: gap(v, Q, c, beta, constant), 1e-12)
+    v, reached = refined(far, NewtonSteps(Q), c, beta, lambda v: gap(v, Q, c, beta, constant), 1e-12)
 
     assert reached <= at_first
     assert reached == pytest.approx(gap(v, Q, c, beta, constant), abs=1e-12)
