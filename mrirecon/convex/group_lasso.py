@@ -46,7 +46,7 @@ def minimise_quadratic(
     tolerance: on the relative duality gap. Where rounding ends the path within ten times of it, what was reached.
     guess: which groups may not be zero, (group,) bool, all unless given. Fewer are quicker; missing ones are found.
     start: filters (group, tap) near the minimum, from which a few Newton steps are tried first.
-    newton: steps for this Q, whose last factor is used again; its own unless given.
+    newton: steps for this Q, to use the last factor of another call again; its own unless given.
 
     Raises InputError where rounding keeps the gap further above the tolerance.
     """
@@ -54,18 +54,22 @@ def minimise_quadratic(
     if constant <= 0 or len(c) == 0:
         return v
     newton = NewtonSteps(Q) if newton is None else newton
+    assert newton.Q is Q
 
     def gap_of(v: Tensor) -> float:
         return _gap(v, Q, c, beta, constant)
+
+    def path_of(on: Tensor) -> tuple[Tensor, Tensor, float]:
+        newton.factor = None  # the memory is needed for factors of the path
+        return _solved_on(on, Q, c, beta, constant, tolerance / 2)
 
     if start is not None and gap_of(start) <= NEAR:
         v, gap = refined(start, newton, c, beta, gap_of, tolerance)
         if gap <= tolerance:
             return v
-    newton.factor = None  # it is of no use any more, and large
     on = torch.ones_like(c[:, 0], dtype=torch.bool) if guess is None else guess.clone()
     while True:
-        v, y, gap = _solved_on(on, Q, c, beta, constant, tolerance / 2)
+        v, y, gap = path_of(on)
         wanted = ~on & ((times(Q, v) - c).norm(dim=1) > beta)
         if gap <= tolerance or not bool(wanted.any()):
             break
@@ -86,7 +90,7 @@ def minimise_quadratic(
             break
         sparse, reached = refined(fewer, newton, c, beta, gap_of, enough) if gap <= SHARP else (fewer, float("inf"))
         if reached > enough:
-            sparse, _, reached = _solved_on(fewer.any(1), Q, c, beta, constant, tolerance / 2)
+            sparse, _, reached = path_of(fewer.any(1))
         if reached <= enough:
             return sparse
     return v
@@ -113,15 +117,15 @@ def _central_path(Q: Tensor, c: Tensor, beta: float, constant: float, tolerance:
     s, z = (torch.cat([torch.full_like(c[:, :1], size), zero], 1) for size in (constant / (beta * w), beta))
     found = zero, zero, float("inf")
     for _ in range(MOST):
-        newton = _Newton(Q, c, s, z)
-        if newton.failed:
+        system = _Newton(Q, c, s, z)
+        if system.failed:
             break
-        ds, dz = newton.direction(newton.cones.predictor())
+        ds, dz = system.direction(system.cones.predictor())
         left = 1 - min(longest(s, ds), longest(z, dz))
-        ds, dz = newton.direction(newton.cones.corrector(ds, dz, left**3 * float((s * z).sum()) / w))
+        ds, dz = system.direction(system.cones.corrector(ds, dz, left**3 * float((s * z).sum()) / w))
         step = 0.99 * min(longest(s, ds), longest(z, dz))
         s, z = s + step * ds, z + step * dz
-        del newton  # before the next is factored
+        del system  # before the next is factored
         gap = _gap(s[:, 1:], Q, c, beta, constant)
         if gap < found[2]:
             found = s[:, 1:], z[:, 1:], gap

@@ -123,6 +123,11 @@ def sampled(K: Operator) -> Tensor | None:
     return torch.where(kept, 1 / chance, 0.0)
 
 
+def metric_of(Q: Tensor, weights: Tensor | None, moments: Tensor, accuracy: float) -> GramMetric:
+    """The metric of K's Gram matrix Q, or of its estimate by ``weights`` of :func:`sampled`."""
+    return GramMetric(Q if weights is None else guarded(Q, moments), accuracy)
+
+
 def guarded(Q: Tensor, moments: Tensor) -> Tensor:
     """An estimate of the Gram matrix with a little of all patches, so that no direction is missing from it."""
     Q, own = Q.clone(), torch.arange(len(Q), device=Q.device)

@@ -3,8 +3,8 @@
 The step -H^-1 g with H = Q + blocks (beta / ||v_i||) (I - n_i n_i^T), n_i = v_i / ||v_i||
 
 From one step to the next few groups come or go, and what is added to Q changes a little. Where the matrix is large,
-conjugate gradients preconditioned by the last factor reach the step in some ten iterations, each at the cost of a back
-substitution; where they would need more, the matrix is factored anew.
+conjugate gradients preconditioned by the last factor reach the step in some ten iterations, each at the cost of two
+triangular solves and a product; where they would need more, the matrix is factored anew.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from torch import Tensor
 
 from mrirecon.convex.groups import times
 
-LARGE = 4000  # variables from which a factor is used again
-MOST = 16  # iterations; they take as long as to factor anew
-ACCURACY = 1e-4  # of a step, in the norm of the preconditioner
+LARGE = 4000  # variables of a step from which a factor is used again
+MOST = 30  # iterations
+ACCURACY = 1e-4  # of the residual relative to the gradient, both in the norm of the preconditioner's inverse
 
 
 class NewtonSteps:
@@ -30,7 +30,7 @@ class NewtonSteps:
         self.factored = torch.zeros(0, dtype=torch.int64, device=Q.device)  # groups, in the factor's order
 
     def step(self, at: Tensor, q: Tensor, g: Tensor, n: Tensor, bends: Tensor) -> Tensor | None:
-        """Of groups ``at``, (group, tap); or None where H is not positive definite.
+        """Of groups ``at``, (group, tap); or None where there is none, as H is not positive definite.
 
         q: their part of Q. g, n: gradients and directions (group, tap). bends: beta / ||v_i||, (group,).
         """
@@ -44,6 +44,7 @@ class NewtonSteps:
         H, own = q.clone(), torch.arange(len(g), device=g.device)
         H[own, :, own] += blocks
         factor, info = torch.linalg.cholesky_ex(H.reshape(g.numel(), g.numel()))
+        del H
         if bool(info):
             return None
         if large:
@@ -58,13 +59,15 @@ class NewtonSteps:
         place[self.factored] = torch.arange(len(self.factored), device=at.device)
         where = place[at]
         stays, came = (where >= 0).nonzero()[:, 0], (where < 0).nonzero()[:, 0]
-        inverses = torch.linalg.inv(q[came, :, came] + blocks[came])
+        inverses, _ = torch.linalg.inv_ex(q[came, :, came] + blocks[came])
         where = where[stays]
 
         def apply(r: Tensor) -> Tensor:
             out, whole = torch.empty_like(r), r.new_zeros(size)
             whole[where] = r[stays]
-            out[stays] = torch.cholesky_solve(whole.reshape(-1, 1), factor).reshape(size)[where]
+            # Not by cholesky_solve, which copies the factor.
+            half = torch.linalg.solve_triangular(factor, whole.reshape(-1, 1), upper=False)
+            out[stays] = torch.linalg.solve_triangular(factor.mT, half, upper=True).reshape(size)[where]
             out[came] = (inverses @ r[came, :, None])[..., 0]
             return out
 
@@ -74,7 +77,7 @@ class NewtonSteps:
 def _conjugate_gradients(
     q: Tensor, blocks: Tensor, g: Tensor, precondition: Callable[[Tensor], Tensor]
 ) -> Tensor | None:
-    """H^-1 g with H = q + blocks, or None where that takes too many iterations."""
+    """H^-1 g with H = q + blocks, or None where that takes too many iterations, or rounding does not allow it."""
     x, r = torch.zeros_like(g), g
     p = z = precondition(r)
     first = left = float((r * z).sum())
@@ -86,6 +89,8 @@ def _conjugate_gradients(
         x, r = x + left / curvature * p, r - left / curvature * Hp
         z = precondition(r)
         now = float((r * z).sum())
+        if not now >= 0:
+            return None
         if now <= ACCURACY**2 * first:
             return x
         p, left = z + now / left * p, now

@@ -47,6 +47,8 @@ def refined(
             break
         v, now = stepped, gap(stepped)
         since = 0 if now < least / 2 else since + 1
+        if since:
+            newton.factor = None  # perhaps it was a factor of another matrix that did not do
         if now < least:
             best, least = v, now
         if since == PATIENCE:

@@ -14,7 +14,7 @@ from torch import Tensor
 from mrirecon.convex.certificate import Certificate
 from mrirecon.convex.groups import Some, cut
 from mrirecon.convex.interior import Path
-from mrirecon.convex.metric import GramMetric, Metric, PatchMetric, guarded, sampled
+from mrirecon.convex.metric import Metric, PatchMetric, metric_of, sampled
 from mrirecon.convex.multipliers import rounded
 from mrirecon.convex.operator import Operator
 
@@ -55,7 +55,7 @@ class AbsoluteSet:
     @staticmethod
     def memory(samples: int, variables: int, size: int) -> int:
         """Bytes that solving takes, at most, with numbers of ``size`` bytes in the passes over the data."""
-        return samples * (8 * size + 30 * 8) + 5 * 8 * min(variables, DENSE) ** 2
+        return samples * (8 * size + 30 * 8) + 6 * 8 * min(variables, DENSE) ** 2
 
     def certify(self, v: Tensor, at: Tensor) -> tuple[Certificate, Tensor]:
         proof, gradient = self.program.certify(v, at, self.theta)
@@ -116,8 +116,7 @@ class AbsoluteSet:
         metric: Metric = PatchMetric(moments)
         if dense:
             weights = sampled(program.K)
-            Q = K.gram(weights)
-            metric = GramMetric(Q if weights is None else guarded(Q, moments), max(0.01 * tolerance, 1e-10))
+            metric = metric_of(K.gram(weights), weights, moments, max(0.01 * tolerance, 1e-10))
         best, since = float("inf"), 0
         for look in rounded(K, program.b, program.beta, start, metric):
             proof = program.worth(look.v, look.y, look.r, look.theta)

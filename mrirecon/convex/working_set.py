@@ -38,7 +38,7 @@ class WorkingSet(Protocol):
     """Some groups of a program, and how their program is solved.
 
     groups: their numbers; all others were zero in what ``solved`` gave last.
-    rough: part of the gap to which the set is solved while groups are missing.
+    rough: part of the gap that is small enough: to that the set is solved while groups are missing.
     """
 
     @property

@@ -14,7 +14,7 @@ from mrirecon.convex.certificate import Certificate
 from mrirecon.convex.first_order import EVERY, Squared, descended
 from mrirecon.convex.group_lasso import minimise_quadratic
 from mrirecon.convex.groups import Some, grown_gram, part, times
-from mrirecon.convex.metric import GramMetric, Metric, PatchMetric, guarded, sampled
+from mrirecon.convex.metric import Metric, PatchMetric, metric_of, sampled
 from mrirecon.convex.operator import ENTRIES
 from mrirecon.convex.working_set import JOINING
 from mrirecon.errors import InputError
@@ -30,7 +30,8 @@ class SquaresSet:
         self.program = program
         device, d = program.K.gates.device, program.K.gates.shape[1]
         self.weights = sampled(program.K)
-        self.rough = 0.01 if self.weights is None else 0.1  # steps in an estimate's metric are dear, and approximate
+        # A step in the metric of an estimate is a part of the way, however exact it is: the next one mends it.
+        self.rough = 0.01 if self.weights is None else 0.1
         self.exact = program.K.exact and self.weights is None
         self.groups = torch.zeros(0, dtype=torch.int64, device=device)
         self.near = torch.zeros(0, dtype=torch.bool, device=device)
@@ -43,7 +44,11 @@ class SquaresSet:
 
     @staticmethod
     def memory(samples: int, variables: int, size: int) -> int:
-        """Bytes that solving takes, at most, with numbers of ``size`` bytes in the passes over the data."""
+        """Bytes that solving takes, at most, with numbers of ``size`` bytes in the passes over the data.
+
+        Matrices are Q, the metric's with a factor, and of a Newton step the part of Q, H, a factor, and what LAPACK
+        copies; and an eighth for what the allocator leaves between them.
+        """
         block = min(ENTRIES, samples * variables)
         return samples * (10 * size + 4 * 8) + block * size + 8 * 8 * min(variables, DENSE) ** 2
 
@@ -119,10 +124,8 @@ class SquaresSet:
         return iterate.x, gradient
 
     def _metric(self, tolerance: float) -> Metric:
-        """Of steps that are made to a relative gap of ``tolerance`` in all."""
+        """For a working set that is to be solved to ``tolerance``; its steps need not be much more exact than that."""
+        moments = self.program.moments
         if self.Q is None:
-            return PatchMetric(self.program.moments)
-        accuracy = max(self.rough * tolerance, 1e-10)
-        if self.weights is None:
-            return GramMetric(self.Q, accuracy)
-        return GramMetric(guarded(self.Q, self.program.moments), accuracy)
+            return PatchMetric(moments)
+        return metric_of(self.Q, self.weights, moments, max(self.rough * tolerance, 1e-10))

@@ -140,9 +140,12 @@ def test_a_proximal_step_minimises_its_function(seed: int) -> None:
     assert whole.inner(u, v) == pytest.approx(metric.inner(u, v))
 
 
-def test_many_samples_are_solved_by_a_metric_of_some(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("large", [1, 10**9])
+def test_many_samples_are_solved_by_a_metric_of_some(large: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether its Newton steps use a factor again or not."""
     p = program(n=3000, gates=20, fraction=0.05)
     best = solve(p, 1e-10)
+    monkeypatch.setattr("mrirecon.convex.newton_steps.LARGE", large)
     monkeypatch.setattr("mrirecon.convex.metric.SAMPLED", 600)
     calls: list[Tensor | None] = []
     gram = type(p.K).gram

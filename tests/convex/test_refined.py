@@ -13,6 +13,11 @@ from mrirecon.convex.refined import refined
 from mrirecon.errors import InputError
 
 
+@pytest.fixture(autouse=True, params=[1, 4000])
+def _whether_factors_are_used_again(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mrirecon.convex.newton_steps.LARGE", request.param)
+
+
 def quadratic(seed: int, groups: int = 12, taps: int = 5, samples: int = 90) -> tuple[Tensor, Tensor, float]:
     """Q, c and 1/2 ||b||^2 of random gated patches whose first tap is much the strongest, as a mean is."""
     generator = torch.Generator().manual_seed(seed)

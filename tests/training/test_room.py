@@ -107,23 +107,26 @@ def test_the_memory_of_the_solver_counts(
     assert kind.memory(0, 10**6, 4) == kind.memory(0, 10**5, 4)  # larger ones are never built
 
 
-@pytest.mark.parametrize(
-    ("dtype", "estimated"), [(torch.float32, True), (torch.float32, False), (torch.float64, False)]
-)
-def test_the_matrices_of_a_working_set_count(
-    dtype: torch.dtype, estimated: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """However the way to the minimum goes, no more of them are held at once than was told."""
+@pytest.mark.parametrize(("dtype", "samples"), [(torch.float32, 4000), (torch.float32, 10**9), (torch.float64, 10**9)])
+def test_the_matrices_of_a_working_set_count(dtype: torch.dtype, samples: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However the way to the minimum goes, no more of them are held at once than was told, and not much fewer.
+
+    samples: from twice as many on the Gram matrix is estimated.
+    """
     monkeypatch.setattr("mrirecon.convex.newton_steps.LARGE", 200)
-    monkeypatch.setattr("mrirecon.convex.metric.SAMPLED", 4000 if estimated else 10**9)
+    monkeypatch.setattr("mrirecon.convex.working_set.FIRST", 400)  # so that groups join later
+    for name in ("operator", "working_squares"):
+        monkeypatch.setattr(f"mrirecon.convex.{name}.ENTRIES", 2**16)
+    monkeypatch.setattr("mrirecon.convex.metric.SAMPLED", samples)
     draws = torch.Generator().manual_seed(0)
     clean = torch.zeros(100, 100, dtype=dtype)
     clean[20:-20, 30:-30] = 1
     image = clean + 0.1 * torch.randn(clean.shape, generator=draws).to(dtype)
     gates = torch.randn(40, 25, generator=draws).to(dtype)
-    program = LeastSquares(GatedOperator(ImagePatches([image], 5, "zeros"), gates), (clean - image).flatten(), 1.0)
+    K = GatedOperator(ImagePatches([image], 5, "zeros"), gates)
+    program = LeastSquares(K, (clean - image).flatten(), 1.0)
     with Live() as live:
         solution = solve(program.at(0.02 * program.largest_strength), 1e-4)
     told = LeastSquares.memory(image.numel(), gates.numel(), gates.element_size())
     assert solution.certificate.active > 30
-    assert 0.4 * told < live.most <= told
+    assert 0.5 * told < live.most <= told
