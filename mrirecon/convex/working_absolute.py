@@ -116,7 +116,7 @@ class AbsoluteSet:
         metric: Metric = PatchMetric(moments)
         if dense:
             weights = sampled(program.K)
-            metric = metric_of(K.gram(weights), weights, moments, max(0.01 * tolerance, 1e-10))
+            metric = metric_of(K.gram(weights), weights, moments, max(self.rough * tolerance, 1e-10))
         best, since = float("inf"), 0
         for look in rounded(K, program.b, program.beta, start, metric):
             proof = program.worth(look.v, look.y, look.r, look.theta)
